@@ -1,0 +1,73 @@
+"""Argument checks that say which argument is wrong, what was expected and what came.
+
+Only facts that are known while tracing are checked: ranks, sizes, dtypes, and the values
+of arguments that are not traced. They cost nothing at run time.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def check_shape(
+    name: str,
+    array: jax.typing.ArrayLike,
+    axes: str,
+    sizes: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Checks an array's rank, its sizes against known ones, and that none is zero.
+
+    Args:
+      name: the argument's name, for the message.
+      axes: the axes' names, separated by spaces, for example "height width labels".
+      sizes: sizes already known of some of these axes.
+
+    Returns:
+      The sizes of all axes seen so far, by name.
+
+    Raises:
+      ValueError: naming the argument, the expected and the given shape.
+    """
+    names = axes.split()
+    shape = np.shape(array)  # type: ignore[arg-type]  # tracers have a shape too
+    sizes = dict(sizes or {})
+    wanted = ", ".join(f"{n}={sizes[n]}" if n in sizes else n for n in names)
+    if len(shape) != len(names):
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(shape)}")
+    for axis, size in zip(names, shape, strict=True):
+        if sizes.setdefault(axis, size) != size:
+            raise ValueError(f"{name}: expected shape [{wanted}], got {list(shape)}")
+        if size == 0:
+            raise ValueError(f"{name}: axis '{axis}' is empty, got shape {list(shape)}")
+    return sizes
+
+
+def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
+    """Raises ValueError unless the array holds floating-point numbers."""
+    dtype = jnp.result_type(array)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name}: expected floating-point values, got dtype {dtype}")
+
+
+def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
+    """Raises ValueError unless the scalar is positive and finite, if that is known."""
+    if np.shape(value) != ():  # type: ignore[arg-type]
+        raise ValueError(f"{name}: expected a scalar, got shape {np.shape(value)}")  # type: ignore[arg-type]
+    if not isinstance(value, jax.core.Tracer) and not 0 < float(value) < np.inf:
+        raise ValueError(f"{name}: expected a positive finite number, got {value}")
+
+
+def check_at_least(name: str, value: int, lowest: int) -> None:
+    """Raises ValueError unless the value is an integer of at least `lowest`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name}: expected an integer, got {value!r}")
+    if value < lowest:
+        raise ValueError(f"{name}: expected at least {lowest}, got {value}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")

@@ -1,0 +1,70 @@
+"""Pixel features of the two Gaussian kernels of the dense CRF.
+
+Conventions of the whole package: images and label maps are [height, width, channels];
+x is the column, y the row, both in pixels; intensities are in 0..255; points of an image
+are its pixels in row-major order.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from crfrnn_jax.checks import check_positive, check_shape
+
+
+def spatial_features(
+    shape: tuple[int, int], theta_gamma: jax.typing.ArrayLike
+) -> jax.Array:
+    """Features of the smoothness kernel, exp(-|p_i - p_j|^2 / 2 theta_gamma^2).
+
+    Args:
+      shape: (height, width) of the image.
+      theta_gamma: kernel width in pixels, positive.
+
+    Returns:
+      float [height * width, 2], the columns (x, y) / theta_gamma.
+
+    Raises:
+      ValueError: `shape` is not two positive numbers, or the width not positive.
+    """
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape: expected (height, width), both >= 1, got {shape}")
+    check_positive("theta_gamma", theta_gamma)
+    return _positions(shape) / theta_gamma
+
+
+def bilateral_features(
+    image: jax.typing.ArrayLike,
+    theta_alpha: jax.typing.ArrayLike,
+    theta_beta: jax.typing.ArrayLike,
+) -> jax.Array:
+    """Features of the appearance kernel (Zheng et al. 2015, section 3).
+
+    The kernel is exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2).
+
+    Args:
+      image: [height, width, channels] in 0..255, any number of channels.
+      theta_alpha: width in pixels, positive.
+      theta_beta: width in intensity units, positive.
+
+    Returns:
+      float [height * width, 2 + channels], the columns (x / theta_alpha,
+      y / theta_alpha, channels / theta_beta). Float32, or the image's wider float.
+
+    Raises:
+      ValueError: the image's rank is not 3, or a width is not positive.
+    """
+    check_shape("image", image, "height width channels")
+    check_positive("theta_alpha", theta_alpha)
+    check_positive("theta_beta", theta_beta)
+    image = jnp.asarray(image)
+    height, width, channels = image.shape
+    dtype = jnp.promote_types(image.dtype, jnp.float32)
+    positions = _positions((height, width)).astype(dtype) / theta_alpha
+    intensities = image.reshape(-1, channels).astype(dtype) / theta_beta
+    return jnp.concatenate([positions, intensities], axis=1)
+
+
+def _positions(shape: tuple[int, int]) -> jax.Array:
+    height, width = shape
+    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    return jnp.stack([x.ravel(), y.ravel()], axis=1).astype(jnp.float32)

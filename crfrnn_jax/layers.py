@@ -1,0 +1,84 @@
+"""CRF-RNN as a Flax layer."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from crfrnn_jax.checks import check_shape
+from crfrnn_jax.crf import CRFParams, Method, crf_rnn, init_crf_params
+
+
+class CRFRNN(nn.Module):
+    """Mean-field inference with learnable weights and compatibility, on a batch.
+
+    The parameters are those of `CRFParams` under the same names, float32, initialised as
+    the authors' (3 I, 5 I, -I).
+
+    Attributes:
+      num_labels: number of labels.
+      num_iterations: mean-field iterations, unless the call names another number.
+      theta_alpha: width of the bilateral kernel in pixels.
+      theta_beta: width of the bilateral kernel in 0..255 intensity units.
+      theta_gamma: width of the spatial kernel in pixels.
+      method: "lattice" or "exact", as in `crf_rnn`.
+    """
+
+    num_labels: int
+    num_iterations: int = 5
+    theta_alpha: float = 160.0
+    theta_beta: float = 3.0
+    theta_gamma: float = 3.0
+    method: Method = "lattice"
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        logits: jax.Array,
+        *,
+        num_iterations: int | None = None,
+    ) -> jax.Array:
+        """Refines the logits of a batch of images.
+
+        Args:
+          images: [batch, height, width, channels] in 0..255.
+          logits: float [batch, height, width, num_labels].
+          num_iterations: overrides the layer's number, as at test time (5 in training and
+            10 at test in the paper).
+
+        Returns:
+          Logits, float32 [batch, height, width, num_labels].
+
+        Raises:
+          ValueError: naming the argument whose rank, size, dtype or value is wrong.
+        """
+        sizes = check_shape("images", images, "batch height width channels")
+        del sizes["channels"]
+        sizes["num_labels"] = self.num_labels
+        check_shape("logits", logits, "batch height width num_labels", sizes)
+        initial = init_crf_params(self.num_labels)
+        params = CRFParams(
+            *(
+                self.param(name, lambda _, value=value: value)
+                for name, value in initial._asdict().items()
+            )
+        )
+        if num_iterations is None:
+            num_iterations = self.num_iterations
+
+        def refine(image_and_logits):
+            return crf_rnn(
+                *image_and_logits,
+                params,
+                num_iterations=num_iterations,
+                theta_alpha=self.theta_alpha,
+                theta_beta=self.theta_beta,
+                theta_gamma=self.theta_gamma,
+                method=self.method,
+            )
+
+        # One image after another, not vmap: the loops inside run as long as the image's
+        # vertices ask for, and a batched loop would compute on all the images until the
+        # last is done, selecting at each turn.
+        return lax.map(refine, (images, jnp.asarray(logits)))
