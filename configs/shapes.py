@@ -1,0 +1,89 @@
+"""The embedded default: a small FCN and CRF-RNN on procedural scenes.
+
+make train, or
+python train.py --config=configs/shapes.py --workdir=runs/shapes
+python eval.py --workdir=runs/shapes
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The config; every key a script reads is here."""
+    config = ConfigDict()
+    config.seed = 0
+
+    # The scenes are made on first use and kept in the user's cache ("" for dir).
+    config.data = ConfigDict(
+        dict(name="shapes", num_train=2000, num_val=200, size=80, seed=0, dir="")
+    )
+    config.augment = ConfigDict(dict(flip=True, scale=(1.0, 1.0), color=0.3))
+    config.class_weighting = "none"  # "none", or "log": rarer classes count for more
+
+    config.model = ConfigDict(
+        dict(name="fcn", widths=(16, 32, 64, 96), blocks=(0, 1, 2, 2), num_skips=2)
+    )
+    # Widths chosen on training scenes, as is usual for a dense CRF.
+    config.crf = ConfigDict(
+        dict(
+            num_iterations=5,
+            theta_alpha=20.0,
+            theta_beta=15.0,
+            theta_gamma=2.0,
+            spatial_weight=1.0,
+            bilateral_weight=2.0,
+            method="lattice",
+        )
+    )
+
+    # The FCN alone; then, from it and for as many steps again, with and without the CRF:
+    # the plain network gets as much training as the one with the CRF.
+    config.stages = ("fcn", "plain", "end_to_end")
+    config.fcn = ConfigDict(
+        dict(
+            start_from="",
+            use_crf=False,
+            steps=1500,
+            batch_size=8,
+            crop=(80, 80),
+            learning_rate=2e-3,
+            weights_learning_rate=0.0,
+            compatibility_learning_rate=0.0,
+            weight_decay=1e-3,
+            warmup_steps=100,
+            clip_norm=1.0,
+            checkpoint_every=500,
+            eval_every=500,
+        )
+    )
+    config.end_to_end = config.fcn.copy_and_resolve_references()
+    config.end_to_end.update(
+        start_from="fcn",
+        use_crf=True,
+        steps=500,
+        learning_rate=1e-3,
+        weights_learning_rate=1e-2,
+        compatibility_learning_rate=1e-2,
+        warmup_steps=50,
+    )
+    config.plain = config.end_to_end.copy_and_resolve_references()
+    config.plain.use_crf = False
+
+    config.log_every = 50
+    config.eval = ConfigDict(dict(num_iterations=10, validation_images=50, panels=6))
+    # Of the CRF as post-processing: theta_alpha, theta_beta, theta_gamma, bilateral
+    # weight, spatial weight. The best on these training images is taken.
+    config.postprocessing = ConfigDict(
+        dict(
+            train_images=100,
+            candidates=tuple(
+                (alpha, beta, gamma, bilateral, spatial)
+                for alpha, beta in ((10.0, 10.0), (20.0, 15.0), (40.0, 25.0))
+                for gamma in (2.0,)
+                for bilateral in (1.0, 2.0, 4.0)
+                for spatial in (0.0, 1.0)
+            )
+            + ((160.0, 3.0, 3.0, 5.0, 3.0),),
+        )
+    )
+    return config

@@ -1,0 +1,130 @@
+"""Batches to train on and examples to evaluate on.
+
+The order of the batches and every augmentation are a function of the seed and of the
+position in the stream, whatever the number of threads, so that a restored iterator goes
+on with exactly the batches it would have given.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from crfrnn_jax.checks import check_at_least, check_choice
+from crfrnn_jax.data.dataset import SegmentationData
+from crfrnn_jax.data.transforms import (
+    jitter_color,
+    random_crop,
+    random_flip,
+    random_scale,
+)
+
+
+class Augment(Protocol):
+    """What to change at random before the crop.
+
+    Attributes:
+      flip: mirror left and right in half of the cases.
+      scale: lowest and highest factor of the size; (1.0, 1.0) is off.
+      color: strength of the change of colours, in 0..1; 0 is off.
+    """
+
+    flip: bool
+    scale: tuple[float, float]
+    color: float
+
+
+def train_batches(
+    data: SegmentationData,
+    *,
+    batch_size: int,
+    crop: tuple[int, int],
+    augment: Augment,
+    seed: int,
+) -> grain.DatasetIterator:
+    """Endless batches of the training split, another order in every epoch.
+
+    Args:
+      data: the data set.
+      batch_size: examples in a batch, B.
+      crop: (height, width) of the examples in pixels; smaller images are padded.
+      augment: the random changes.
+      seed: of order, crops and changes, in 0..2**32 - 1.
+
+    Returns:
+      An iterator over {"image": uint8 [B, height, width, 3], "label": int32
+      [B, height, width]}, whose `get_state` and `set_state` save and restore its
+      position. Close it when done.
+
+    Raises:
+      ValueError: naming the argument that is out of its range.
+    """
+    check_at_least("batch_size", batch_size, 1)
+    check_at_least("seed", seed, 0)
+    height, width = crop
+    check_at_least("crop height", height, 1)
+    check_at_least("crop width", width, 1)
+    low, high = augment.scale
+    if not 0 < low <= high:
+        raise ValueError(f"augment.scale: expected 0 < low <= high, got {low}, {high}")
+    if not 0 <= augment.color <= 1:
+        raise ValueError(f"augment.color: expected 0..1, got {augment.color}")
+    transform = partial(
+        _augment, crop=(height, width), augment=augment, ignore_label=data.ignore_label
+    )
+    dataset = (
+        grain.MapDataset.source(data.splits["train"])
+        .seed(seed)
+        .shuffle()
+        .repeat()  # before the random map: positions go on counting, and so do changes
+        .random_map(transform)
+        .batch(batch_size)
+    )
+    # grain reads 500 batches ahead unless told otherwise.
+    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def eval_examples(
+    data: SegmentationData, split: str, *, limit: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields a split's examples in order and at full size.
+
+    Args:
+      data: the data set.
+      split: "train" or "val".
+      limit: number of examples, evenly spread over the split; all if None or more.
+
+    Yields:
+      What the split's source holds: image, label and name.
+
+    Raises:
+      ValueError: naming the argument that is wrong.
+    """
+    check_choice("split", split, tuple(data.splits))
+    source = data.splits[split]
+    count = len(source)
+    if limit is not None:
+        check_at_least("limit", limit, 1)
+        count = min(limit, count)
+    for i in range(count):
+        yield source[i * len(source) // count]
+
+
+def _augment(
+    example: dict[str, Any],
+    rng: np.random.Generator,
+    *,
+    crop: tuple[int, int],
+    augment: Augment,
+    ignore_label: int,
+) -> dict[str, np.ndarray]:
+    image, label = example["image"], example["label"]
+    if augment.flip:
+        image, label = random_flip(image, label, rng)
+    image, label = random_scale(image, label, rng, *augment.scale)
+    image, label = random_crop(image, label, rng, crop, ignore_label)
+    image = jitter_color(image, rng, augment.color)
+    return {"image": image, "label": label}

@@ -1,0 +1,1 @@
+"""Evaluation: prediction, scores, tuning of a post-processing CRF, panels, the report."""

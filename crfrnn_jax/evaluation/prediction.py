@@ -1,0 +1,95 @@
+"""Predictors: functions of one image to its labels, for each row of the results."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crfrnn_jax.crf import CRFParams, crf_rnn
+from crfrnn_jax.models import Segmenter
+
+# uint8 [height, width, channels] -> integer [height, width]
+Predict = Callable[[np.ndarray], np.ndarray]
+# uint8 [height, width, channels] -> float32 [height, width, labels]
+Score = Callable[[np.ndarray], jax.Array]
+
+
+class CRFSetting(NamedTuple):
+    """A hand-set CRF: a Potts model with one weight a kernel.
+
+    Attributes:
+      theta_alpha: width of the bilateral kernel in pixels.
+      theta_beta: width of the bilateral kernel in 0..255 intensity units.
+      theta_gamma: width of the spatial kernel in pixels.
+      bilateral_weight: weight of the bilateral kernel.
+      spatial_weight: weight of the spatial kernel.
+    """
+
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    bilateral_weight: float
+    spatial_weight: float
+
+
+def unary_scorer(model: Segmenter, params: Any) -> Score:
+    """The backbone's logits of an image."""
+
+    @jax.jit
+    def unary(params, image):
+        return model.apply({"params": params}, image[None], method=model.unary)[0]
+
+    return lambda image: unary(params, image)
+
+
+def plain_predictor(model: Segmenter, params: Any) -> Predict:
+    """The likeliest labels by the backbone alone."""
+    unary = unary_scorer(model, params)
+    return lambda image: np.asarray(jnp.argmax(unary(image), axis=-1))
+
+
+def end_to_end_predictor(
+    model: Segmenter, params: Any, num_iterations: int
+) -> Predict:
+    """The likeliest labels after the CRF-RNN that was trained with the backbone."""
+
+    @jax.jit
+    def predict(params, image):
+        def refined(module):
+            images = image[None]
+            return module.refine(images, module.unary(images), num_iterations)
+
+        logits = model.apply({"params": params}, method=refined)
+        return jnp.argmax(logits[0], axis=-1)
+
+    return lambda image: np.asarray(predict(params, image))
+
+
+def postprocess(
+    image: np.ndarray, logits: jax.Array, setting: CRFSetting, num_iterations: int
+) -> np.ndarray:
+    """The likeliest labels after a hand-set CRF on given logits."""
+    identity = jnp.eye(logits.shape[-1])
+    params = CRFParams(
+        setting.spatial_weight * identity, setting.bilateral_weight * identity, -identity
+    )
+    refined = crf_rnn(
+        image,
+        logits,
+        params,
+        num_iterations=num_iterations,
+        theta_alpha=setting.theta_alpha,
+        theta_beta=setting.theta_beta,
+        theta_gamma=setting.theta_gamma,
+    )
+    return np.asarray(jnp.argmax(refined, axis=-1))
+
+
+def postprocessing_predictor(
+    model: Segmenter, params: Any, setting: CRFSetting, num_iterations: int
+) -> Predict:
+    """The likeliest labels by the backbone and a hand-set CRF after it."""
+    unary = unary_scorer(model, params)
+    return lambda image: postprocess(image, unary(image), setting, num_iterations)

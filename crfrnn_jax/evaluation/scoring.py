@@ -1,0 +1,84 @@
+"""Scores of predictors on a data set."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crfrnn_jax.data import SegmentationData
+from crfrnn_jax.evaluation.prediction import Predict
+from crfrnn_jax.metrics import (
+    confusion_matrix,
+    iou_per_class,
+    mean_iou,
+    pixel_accuracy,
+    trimap_confusions,
+)
+
+
+class Score(NamedTuple):
+    """What a predictor got right and wrong.
+
+    Attributes:
+      confusion: int64 [labels, labels] of all pixels.
+      trimaps: int64 [widths, labels, labels] of the pixels near the true boundaries.
+    """
+
+    confusion: np.ndarray
+    trimaps: np.ndarray
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU of all pixels, 0..1."""
+        return mean_iou(self.confusion)
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics as plain numbers, 0..1, None where a class does not occur."""
+        ious = iou_per_class(self.confusion)
+        return {
+            "mean_iou": self.mean_iou,
+            "pixel_accuracy": pixel_accuracy(self.confusion),
+            "iou_per_class": [None if np.isnan(iou) else float(iou) for iou in ious],
+            "trimap_mean_iou": [mean_iou(band) for band in self.trimaps],
+            "trimap_pixel_accuracy": [pixel_accuracy(band) for band in self.trimaps],
+        }
+
+
+def score(
+    predictors: Mapping[str, Predict],
+    data: SegmentationData,
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    trimap_widths: tuple[int, ...] = (),
+) -> dict[str, Score]:
+    """Scores several predictors in one pass over the examples.
+
+    Args:
+      predictors: by name.
+      data: for its labels.
+      examples: of the data set, each with `image` and `label`.
+      trimap_widths: of the bands along the boundaries, in pixels.
+
+    Returns:
+      A score for each name.
+    """
+    size = data.num_labels
+    zero = Score(
+        np.zeros((size, size), np.int64),
+        np.zeros((len(trimap_widths), size, size), np.int64),
+    )
+    scores = dict.fromkeys(predictors, zero)
+    for example in examples:
+        for name, predict in predictors.items():
+            pair = {
+                "labels": example["label"],
+                "predictions": predict(example["image"]),
+                "num_labels": size,
+                "ignore_label": data.ignore_label,
+            }
+            confusion = scores[name].confusion + confusion_matrix(**pair)
+            trimaps = scores[name].trimaps
+            if trimap_widths:
+                trimaps = trimaps + trimap_confusions(**pair, widths=trimap_widths)
+            scores[name] = Score(confusion, trimaps)
+    return scores

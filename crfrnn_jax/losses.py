@@ -1,0 +1,51 @@
+"""Losses of the training."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from crfrnn_jax.checks import check_floating, check_shape
+
+
+def softmax_cross_entropy(
+    *,
+    logits: jax.Array,
+    labels: jax.Array,
+    ignore_label: int,
+    class_weights: jax.Array | None = None,
+) -> jax.Array:
+    """Mean softmax cross-entropy of the pixels that are not ignored.
+
+    The paper sums over the pixels; the mean does not depend on the size of the crops. A
+    batch without a single valid pixel has the loss 0.
+
+    Args:
+      logits: float [..., labels].
+      labels: int [...], each in 0..labels - 1 or `ignore_label`.
+      ignore_label: label of the pixels that do not count.
+      class_weights: float [labels], weight of each true class; the mean is weighted.
+
+    Returns:
+      Scalar of the dtype of `logits`.
+
+    Raises:
+      ValueError: the shapes do not agree, or the logits are not floating.
+    """
+    if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"labels: expected the shape of logits without its last axis, "
+            f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
+        )
+    check_floating("logits", logits)
+    valid = labels != ignore_label
+    labels = jnp.where(valid, labels, 0)
+    weights = valid.astype(logits.dtype)
+    if class_weights is not None:
+        check_shape("class_weights", class_weights, "labels", {"labels": logits.shape[-1]})
+        weights *= class_weights[labels].astype(logits.dtype)
+    # Through one-hot labels: the derivative of a gather by label is a scatter, which is
+    # slow on every backend.
+    truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    losses = optax.softmax_cross_entropy(logits, truth)
+    total = jnp.sum(weights)
+    return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1)

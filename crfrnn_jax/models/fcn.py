@@ -1,0 +1,84 @@
+"""Fully convolutional networks with skip connections (Long, Shelhamer, Darrell 2015)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from crfrnn_jax.checks import check_shape
+
+# Mean and spread of natural images' intensities, in 0..255.
+_MEAN_INTENSITY = 116.0
+_INTENSITY_SPREAD = 60.0
+
+
+class FCN(nn.Module):
+    """A small residual FCN, trained from scratch in minutes on a CPU.
+
+    Every stage halves the resolution. As in FCN-8s, the last stages each give a score
+    map; the coarsest is doubled in size, added to the next finer one, and so on, and the
+    sum is scaled up to the image bilinearly. Takes images of any size.
+
+    Attributes:
+      num_labels: number of labels.
+      widths: channels of the stages, of stride 2, 4, 8, ...
+      blocks: residual blocks in each stage.
+      num_skips: how many of the last stages give a score map; with four stages and two
+        skips the finest scores have stride 8.
+    """
+
+    num_labels: int
+    widths: Sequence[int]
+    blocks: Sequence[int]
+    num_skips: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Scores every pixel.
+
+        Args:
+          images: [batch, height, width, channels] in 0..255, any real dtype.
+
+        Returns:
+          Logits, float32 [batch, height, width, num_labels].
+        """
+        check_shape("images", images, "batch height width channels")
+        x = (images.astype(jnp.float32) - _MEAN_INTENSITY) / _INTENSITY_SPREAD
+        stages = []
+        for width, blocks in zip(self.widths, self.blocks, strict=True):
+            x = nn.Conv(width, (3, 3), strides=(2, 2), use_bias=False)(x)
+            x = nn.relu(_normalise()(x))
+            for _ in range(blocks):
+                x = ResidualBlock(width)(x)
+            stages.append(x)
+
+        scores = None
+        for x in reversed(stages[-self.num_skips :]):
+            skip = nn.Conv(self.num_labels, (1, 1), name=f"score_{x.shape[-1]}")(x)
+            scores = skip if scores is None else _resize(scores, skip.shape) + skip
+        return _resize(scores, (*images.shape[:3], self.num_labels))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, each normalised, around which the input is carried."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, height, width, channels] to the same shape."""
+        residual = nn.Conv(self.width, (3, 3), use_bias=False)(x)
+        residual = nn.relu(_normalise()(residual))
+        residual = nn.Conv(self.width, (3, 3), use_bias=False)(residual)
+        return nn.relu(x + _normalise()(residual))
+
+
+def _normalise() -> nn.GroupNorm:
+    # Over groups of channels of one image: no state, and nothing that depends on the
+    # rest of the batch, so that batches of one image (the paper's) train as well.
+    return nn.GroupNorm(num_groups=None, group_size=8)
+
+
+def _resize(x, shape: tuple[int, ...]) -> jax.Array:
+    return jax.image.resize(x, shape, "bilinear")

@@ -1,0 +1,1 @@
+"""Training: the stages of a config, their checkpoints and logs."""

@@ -1,0 +1,152 @@
+"""Checkpoints: everything that a run needs to go on, and an evaluation to start.
+
+A work directory holds `checkpoints/<stage>/<step>/`, written by Orbax, which puts a
+checkpoint under its name only once it is whole. Each carries the parameters, the rest of
+the training state, the config and the position in the data.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from crfrnn_jax.training.steps import TrainState
+
+
+_ITEMS = ("params", "training", "meta")
+
+
+class CheckpointError(Exception):
+    """A checkpoint is missing, damaged, or of another run; the message says which."""
+
+
+class StageCheckpoints:
+    """The checkpoints of one stage of a run."""
+
+    def __init__(self, workdir: Path, stage: str):
+        self.directory = Path(workdir).absolute() / "checkpoints" / stage
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=False
+            ),
+            item_names=_ITEMS,
+        )
+
+    def latest_step(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Writes a checkpoint under the state's step; an existing one is kept.
+
+        Args:
+          state: the training state.
+          meta: what JSON can hold: the config, the stage, the data's position.
+        """
+        step = int(state.step)
+        if step == self.latest_step():
+            return
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            training=ocp.args.StandardSave(_training_part(state)),
+            meta=ocp.args.JsonSave(meta),
+        )
+        self._manager.save(step, args=items)
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint's state, in the structure of `like`, and its meta."""
+        step = self.latest_step()
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = ocp.args.Composite(
+            params=ocp.args.StandardRestore(abstract.params),
+            training=ocp.args.StandardRestore(_training_part(abstract)),
+            meta=ocp.args.JsonRestore(),
+        )
+        try:
+            restored = self._manager.restore(step, args=items)
+        except Exception as error:  # Orbax raises whatever its storage meets
+            path = self.directory / str(step)
+            raise CheckpointError(_unreadable(path, error)) from error
+        training = restored["training"]
+        state = TrainState(
+            restored["params"],
+            training["opt_state"],
+            jax.random.wrap_key_data(training["key"]),
+            training["step"],
+        )
+        return state, restored["meta"]
+
+    def close(self) -> None:
+        """Waits for what is being written and lets go of the directory."""
+        self._manager.close()
+
+
+def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Parameters and meta of one checkpoint, from its path alone.
+
+    The parameters come to the first device of this machine, wherever they were trained.
+
+    Args:
+      path: a checkpoint's directory, `checkpoints/<stage>/<step>`.
+
+    Raises:
+      CheckpointError: there is none, or it can't be read.
+    """
+    path = Path(path).absolute()
+    if not path.name.isdigit() or not (path / "_CHECKPOINT_METADATA").exists():
+        raise CheckpointError(
+            f"{path}: no whole checkpoint there; expected a directory such as "
+            "WORKDIR/checkpoints/STAGE/STEP that a training run wrote"
+        )
+    step = int(path.name)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(path.parent, options=options, item_names=_ITEMS) as manager:
+        try:
+            saved = manager.item_metadata(step)["params"]
+            abstract = jax.tree.map(
+                lambda array: jax.ShapeDtypeStruct(
+                    array.shape, array.dtype, sharding=device
+                ),
+                saved.tree if hasattr(saved, "tree") else saved,
+            )
+            items = ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+            )
+            restored = manager.restore(step, args=items)
+        except Exception as error:  # Orbax raises whatever its storage meets
+            raise CheckpointError(_unreadable(path, error)) from error
+    return restored["params"], restored["meta"]
+
+
+def latest_checkpoint(workdir: Path, stage: str) -> Path:
+    """Path of the newest whole checkpoint of a stage.
+
+    Raises:
+      CheckpointError: the work directory or the stage has none.
+    """
+    directory = Path(workdir).absolute() / "checkpoints" / stage
+    steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
+    if not steps:
+        raise CheckpointError(
+            f"{directory}: no checkpoint of stage '{stage}'; train first: "
+            f"python train.py --config=CONFIG --workdir={workdir}"
+        )
+    return directory / str(max(steps))
+
+
+def _training_part(state: TrainState) -> dict[str, Any]:
+    key = state.key
+    if not isinstance(key, jax.ShapeDtypeStruct):
+        key = jax.random.key_data(key)
+    return {"opt_state": state.opt_state, "key": key, "step": state.step}
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"{path}: the checkpoint is damaged, or of another model "
+        f"({type(error).__name__}: {reason})"
+    )

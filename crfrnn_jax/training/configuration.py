@@ -1,0 +1,75 @@
+"""What a config must hold. Configs are locked: a key that is not there can't be set."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+STAGES = ("fcn", "plain", "end_to_end")
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks the values that would otherwise fail late, or pass and mislead.
+
+    Raises:
+      ValueError: naming the key, what was expected and what came.
+    """
+    for name in config.stages:
+        if name not in STAGES:
+            raise ValueError(f"config.stages: expected names of {STAGES}, got {name!r}")
+        stage, key = config[name], f"config.{name}"
+        for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
+            _check(getattr(stage, field) >= 1, f"{key}.{field}", "at least 1", stage[field])
+        _check(
+            stage.checkpoint_every % config.log_every == 0,
+            f"{key}.checkpoint_every",
+            f"a multiple of config.log_every ({config.log_every}): a loss is seen to be "
+            "finite before its checkpoint is written",
+            stage.checkpoint_every,
+        )
+        _check(
+            0 <= stage.warmup_steps < stage.steps,
+            f"{key}.warmup_steps",
+            f"0 to steps - 1 ({stage.steps - 1})",
+            stage.warmup_steps,
+        )
+        _check(
+            len(stage.crop) == 2 and min(stage.crop) >= 1,
+            f"{key}.crop",
+            "(height, width) in pixels; on the command line write "
+            f"--config.{name}.crop='(240, 320)'",
+            stage.crop,
+        )
+        for field in ("learning_rate", "clip_norm"):
+            _check(stage[field] > 0, f"{key}.{field}", "above 0", stage[field])
+        earlier = ("", *config.stages[: config.stages.index(name)])
+        _check(
+            stage.start_from in earlier,
+            f"{key}.start_from",
+            f"one of {earlier}",
+            stage.start_from,
+        )
+    for field in ("theta_alpha", "theta_beta", "theta_gamma"):
+        _check(config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field])
+    _check(
+        config.class_weighting in ("none", "log"),
+        "config.class_weighting",
+        "'none' or 'log'",
+        config.class_weighting,
+    )
+
+
+def _check(holds: bool, key: str, expected: str, got: Any) -> None:
+    if not holds:
+        raise ValueError(f"{key}: expected {expected}, got {got!r}")
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], prefix="config") -> list[str]:
+    """The keys in which two configs differ, as "config.key: one -> other"."""
+    found = []
+    for key in sorted(one.keys() | other.keys()):
+        left, right = one.get(key, "(absent)"), other.get(key, "(absent)")
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, f"{prefix}.{key}")
+        elif left != right:
+            found.append(f"{prefix}.{key}: {left!r} -> {right!r}")
+    return found

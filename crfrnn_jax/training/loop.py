@@ -1,0 +1,211 @@
+"""The training run: its stages one after another, each resumed where it stopped."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from crfrnn_jax.data import (
+    SegmentationData,
+    eval_examples,
+    load_dataset,
+    train_batches,
+)
+from crfrnn_jax.evaluation.panels import save_panels
+from crfrnn_jax.evaluation.prediction import end_to_end_predictor, plain_predictor
+from crfrnn_jax.evaluation.scoring import score
+from crfrnn_jax.models import Segmenter, build_segmenter
+from crfrnn_jax.training.checkpoints import (
+    CheckpointError,
+    StageCheckpoints,
+    latest_checkpoint,
+    load_for_evaluation,
+)
+from crfrnn_jax.training.configuration import check_config, differences
+from crfrnn_jax.training.journal import Journal
+from crfrnn_jax.training.steps import (
+    init_params,
+    init_state,
+    make_optimizer,
+    make_train_step,
+    stage_schedule,
+)
+
+
+class NonFiniteLossError(Exception):
+    """The loss became infinite or NaN; the last checkpoint is from before."""
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Runs every stage of the config that is not done yet.
+
+    A stage starts from the parameters of the one it names, or afresh. The same call on
+    the same work directory goes on from the newest checkpoint, and lands on the same
+    numbers as a run that was never stopped.
+
+    Args:
+      config: as in `configs/`.
+      workdir: where checkpoints, logs and panels go; made if it is not there.
+
+    Raises:
+      ValueError: the config or the data is wrong.
+      CheckpointError: the work directory holds a run of another config.
+      NonFiniteLossError: the loss became infinite or NaN.
+    """
+    check_config(config)
+    data = load_dataset(config.data)
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    model = build_segmenter(config, data.num_labels)
+    weights = class_weights(data) if config.class_weighting == "log" else None
+    for name in config.stages:
+        _run_stage(config, name, model, data, weights, workdir)
+
+
+def _run_stage(
+    config: ConfigDict,
+    name: str,
+    model: Segmenter,
+    data: SegmentationData,
+    weights: np.ndarray | None,
+    workdir: Path,
+) -> None:
+    stage = config[name]
+    optimizer = make_optimizer(stage)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        use_crf=stage.use_crf,
+        ignore_label=data.ignore_label,
+        class_weights=weights,
+    )
+    batches = train_batches(
+        data,
+        batch_size=stage.batch_size,
+        crop=stage.crop,
+        augment=config.augment,
+        seed=config.seed + config.stages.index(name),
+    )
+    meta = {
+        "config": json.loads(config.to_json_best_effort()),
+        "stage": name,
+        "class_names": list(data.class_names),
+    }
+
+    checkpoints = StageCheckpoints(workdir, name)
+    state = init_state(
+        _initial_params(config, stage, model, workdir),
+        optimizer,
+        jax.random.fold_in(jax.random.key(config.seed), config.stages.index(name)),
+    )
+    if checkpoints.latest_step() is not None:
+        state, saved = checkpoints.restore(state)
+        _check_same_run(saved["config"], meta["config"], checkpoints.directory)
+        batches.set_state(saved["data"])
+
+    def due(step: int, every: int) -> bool:
+        return step % every == 0 or step == stage.steps
+
+    recorded = []
+    with Journal(workdir, name, stage.steps) as journal:
+        started = time.monotonic()
+        for step in range(int(state.step) + 1, stage.steps + 1):
+            state, scalars = train_step(state, next(batches))
+            recorded.append(scalars)
+            journal.advance(step)
+            # Reading a scalar waits for the device: only every so often.
+            if due(step, config.log_every):
+                means = _means_of_finite(recorded, name, step)
+                seconds = time.monotonic() - started
+                means["images_per_second"] = len(recorded) * stage.batch_size / seconds
+                means["learning_rate"] = float(stage_schedule(stage)(step - 1))
+                journal.write(step, means)
+                recorded = []
+            if due(step, stage.checkpoint_every):
+                checkpoints.save(state, meta | {"data": batches.get_state()})
+            if due(step, stage.eval_every):
+                scores = _validate(config, name, model, state.params, data, workdir, step)
+                journal.write(step, scores)
+            if not recorded:
+                started = time.monotonic()
+    batches.close()
+    checkpoints.close()
+
+
+def _initial_params(
+    config: ConfigDict, stage: Any, model: Segmenter, workdir: Path
+) -> Any:
+    if not stage.start_from:
+        return init_params(model, jax.random.key(config.seed))
+    params, _ = load_for_evaluation(latest_checkpoint(workdir, stage.start_from))
+    return params
+
+
+def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -> None:
+    changed = differences(saved, given)
+    if changed:
+        raise CheckpointError(
+            f"{where}: holds a run of another config; give another --workdir, or the "
+            "config it was started with. Saved -> given: " + "; ".join(changed)
+        )
+
+
+def _means_of_finite(
+    recorded: list[dict[str, jax.Array]], stage: str, last_step: int
+) -> dict[str, float]:
+    """Means of the scalars of the steps up to the last; an error if one is not finite."""
+    recorded = jax.device_get(recorded)
+    for step, scalars in enumerate(recorded, last_step - len(recorded) + 1):
+        if not all(np.isfinite(value) for value in scalars.values()):
+            raise NonFiniteLossError(
+                f"stage '{stage}', step {step}: loss {scalars['loss']}, gradient norm "
+                f"{scalars['gradient_norm']}. The last checkpoint is from before. In a "
+                f"new --workdir, try a lower --config.{stage}.learning_rate, a longer "
+                f"--config.{stage}.warmup_steps or, with the CRF, a lower "
+                f"--config.{stage}.weights_learning_rate."
+            )
+    return {
+        name: float(np.mean([scalars[name] for scalars in recorded]))
+        for name in recorded[0]
+    }
+
+
+def _validate(
+    config: ConfigDict,
+    stage: str,
+    model: Segmenter,
+    params: Any,
+    data: SegmentationData,
+    workdir: Path,
+    step: int,
+) -> dict[str, float]:
+    """Scores some validation images and saves panels of the first few."""
+    rows = {"plain": plain_predictor(model, params)}
+    if config[stage].use_crf:
+        iterations = config.eval.num_iterations
+        rows["end_to_end"] = end_to_end_predictor(model, params, iterations)
+    limit = config.eval.validation_images
+    scores = score(rows, data, eval_examples(data, "val", limit=limit))
+    examples = eval_examples(data, "val", limit=config.eval.panels)
+    save_panels(workdir / "panels" / f"{stage}_{step:06d}.png", rows, data, examples)
+    return {f"val_mean_iou_{row}": rows_score.mean_iou for row, rows_score in scores.items()}
+
+
+def class_weights(data: SegmentationData) -> np.ndarray:
+    """Weights 1 / log(1.02 + share of the training pixels) of the classes.
+
+    They lift rare classes without letting them rule (Paszke et al. 2016, ENet).
+
+    Returns:
+      float32 [labels], with mean 1.
+    """
+    counts = np.zeros(data.num_labels, np.int64)
+    for example in data.splits["train"]:
+        valid = example["label"][example["label"] != data.ignore_label]
+        counts += np.bincount(valid, minlength=data.num_labels)
+    weights = 1.0 / np.log(1.02 + counts / counts.sum())
+    return (weights / weights.mean()).astype(np.float32)

@@ -1,0 +1,266 @@
+"""The filter against the dictionary's: values, transpose and derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import (
+    DictLattice,
+    central_difference,
+    dense_filter,
+    pixel_features,
+)
+from test_lattice import KINDS, POINTS, features_of
+
+from crfrnn_jax import build_lattice, filter_lattice
+
+VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
+
+
+def relative_error(ours, truth):
+    """Largest error against the largest value: single entries may cancel to zero."""
+    assert np.isfinite(ours).all()
+    return np.abs(np.asarray(ours, np.float64) - truth).max() / np.abs(truth).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", range(1, 7))
+def test_filter_is_the_dictionarys(kind, d):
+    """To 1e-5: some hundred float32 additions of 6e-8 each, and room to spare."""
+    features = features_of(kind, d)
+    filtered = filter_lattice(build_lattice(features), VALUES)
+    assert filtered.dtype == jnp.float32
+    assert relative_error(filtered, DictLattice(features).filter(VALUES)) < 1e-5
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_filter_of_one_point_is_the_dictionarys(d):
+    features = features_of("spread", d, points=1)
+    filtered = filter_lattice(build_lattice(features), VALUES[:1])
+    assert relative_error(filtered, DictLattice(features).filter(VALUES[:1])) < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "d"), [("spread", 2), ("clustered", 5)])
+def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
+    features = features_of(kind, d, points=50_000)
+    values = np.random.default_rng(2).uniform(size=(50_000, 2)).astype(np.float32)
+    lattice, oracle = build_lattice(features), DictLattice(features)
+    assert int(lattice.num_vertices) == len(oracle.number)
+    filtered = filter_lattice(lattice, values)
+    assert relative_error(filtered, oracle.filter(values)) < 1e-5
+
+
+def smooth_image(height, width):
+    """Three slow waves in 0..255, as the shading of a photograph."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(0.11 * x + 0.07 * y), np.cos(0.09 * x), np.sin(0.13 * y)]
+    return (127.5 + 100 * np.stack(waves, axis=-1)).astype(np.float32)
+
+
+def test_filter_of_an_image_is_the_dictionarys():
+    """A smooth image under the authors' widths, with an edge through the middle."""
+    image = smooth_image(20, 24)
+    image[:, 12:] = 255 - image[:, 12:]
+    values = np.random.default_rng(3).uniform(size=(480, 4)).astype(np.float32)
+    for features in pixel_features(image, 160, 3, 3):
+        filtered = filter_lattice(build_lattice(features), values)
+        assert relative_error(filtered, DictLattice(features).filter(values)) < 1e-5
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_normalised_filter_is_close_to_the_gaussian(d):
+    """Within 5 per cent on average, as blur and interpolation spread no exact Gaussian.
+
+    Adams et al. (2010) report errors of a few per cent; a wrong scale of the features,
+    a blur left out or a wrong order of the remainders makes far more of it.
+    """
+    image = smooth_image(20, 24)
+    features = pixel_features(image, 8, 40, 3)[0 if d == 2 else 1]
+    values = image.reshape(-1, 3) / np.float32(255)
+    ones = np.ones((480, 1), np.float32)
+    lattice = build_lattice(features)
+    ours = filter_lattice(lattice, values) / filter_lattice(lattice, ones)
+    truth = dense_filter(features, values) / dense_filter(features, ones)
+    assert np.mean(np.abs(ours - truth) / truth) < 0.05
+
+
+def test_filter_times_two_to_the_d_plus_1_is_on_the_scale_of_the_gaussian():
+    """In the middle of many points, where the mean over lattice cells is the integral."""
+    features = np.random.default_rng(4).uniform(-6, 6, (POINTS * 5, 2))
+    features = features.astype(np.float32)
+    ones = np.ones((len(features), 1), np.float32)
+    inner = np.abs(features).max(axis=1) < 3
+    ours = np.asarray(8 * filter_lattice(build_lattice(features), ones))[inner]
+    truth = dense_filter(features, ones)[inner]
+    # Vertices that no point touches take part in the Gaussian alone.
+    np.testing.assert_allclose(ours.mean(), truth.mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize("d", [1, 4, 5])
+def test_derivative_by_the_values_is_the_filter_with_the_axes_reversed(d):
+    features = features_of("spread", d)
+    lattice, oracle = build_lattice(features), DictLattice(features)
+    _, transpose = jax.vjp(lambda v: filter_lattice(lattice, v), VALUES)
+    (cotangent,) = transpose(jnp.asarray(VALUES[::-1]))
+    reversed_order = oracle.filter(VALUES[::-1], reverse=True)
+    assert relative_error(cotangent, reversed_order) < 1e-5
+    if d > 1:  # The order matters, or this test could not fail.
+        assert relative_error(oracle.filter(VALUES[::-1]), reversed_order) > 1e-3
+
+
+def test_transpose_is_adjoint():
+    lattice = build_lattice(features_of("spread", 5))
+    other = VALUES[::-1]
+    filtered, transpose = jax.vjp(lambda v: filter_lattice(lattice, v), VALUES)
+    (cotangent,) = transpose(jnp.asarray(other))
+    np.testing.assert_allclose(
+        np.vdot(filtered, other), np.vdot(VALUES, cotangent), rtol=1e-4
+    )
+
+
+def test_filter_is_linear_and_its_own_derivative():
+    lattice = build_lattice(features_of("spread", 4))
+    x, y = VALUES, VALUES[::-1]
+    filtered, tangent = jax.jvp(lambda v: filter_lattice(lattice, v), (x,), (y,))
+    of_y = filter_lattice(lattice, y)
+    np.testing.assert_allclose(tangent, of_y, rtol=1e-5, atol=1e-6)
+    of_sum = filter_lattice(lattice, 2 * x - 3 * y)
+    np.testing.assert_allclose(of_sum, 2 * filtered - 3 * of_y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def float64_case():
+    """A sum of squares of a filter in float64, and its gradients."""
+    rng = np.random.default_rng(5)
+    features, values = 2 * rng.normal(size=(40, 3)), rng.normal(size=(40, 2))
+    target = rng.normal(size=(40, 2))
+
+    @jax.jit
+    def loss(features, values):
+        filtered = filter_lattice(build_lattice(features), values)
+        return jnp.sum((filtered - target) ** 2)
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    with jax.enable_x64(True):
+        assert build_lattice(features).barycentric.dtype == jnp.float64
+        yield loss, (features, values), gradient(features, values)
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+def test_gradients_are_central_differences(float64_case, argument):
+    """Steps of 1e-6 leave errors near 1e-9; no point is so close to another simplex."""
+    loss, arguments, gradients = float64_case
+    rng = np.random.default_rng(6)
+
+    def of_one(x):
+        changed = list(arguments)
+        changed[argument] = x
+        return loss(*changed)
+
+    for _ in range(3):
+        direction = rng.normal(size=arguments[argument].shape)
+        slope = central_difference(of_one, arguments[argument], direction, 1e-6)
+        np.testing.assert_allclose(
+            np.vdot(gradients[argument], direction), slope, rtol=1e-6
+        )
+
+
+def test_forward_mode_is_reverse_mode(float64_case):
+    loss, arguments, gradients = float64_case
+    rng = np.random.default_rng(7)
+    directions = tuple(rng.normal(size=x.shape) for x in arguments)
+    _, slope = jax.jvp(loss, arguments, directions)
+    expected = sum(np.vdot(g, t) for g, t in zip(gradients, directions, strict=True))
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)
+
+
+def batch_loss(features, values):
+    return jnp.sum(filter_lattice(build_lattice(features), values) ** 2)
+
+
+def test_gradients_under_vmap_are_those_of_a_loop():
+    rng = np.random.default_rng(8)
+    features = rng.normal(size=(3, 40, 3)).astype(np.float32)
+    features *= np.array([0.1, 1, 10], np.float32)[:, None, None]
+    values = rng.normal(size=(3, 40, 2)).astype(np.float32)
+    gradient = jax.grad(batch_loss, argnums=(0, 1))
+    batched = jax.jit(jax.vmap(gradient))(features, values)
+    together = jax.grad(lambda *x: jnp.sum(jax.vmap(batch_loss)(*x)), argnums=(0, 1))(
+        features, values
+    )
+    single = jax.jit(gradient)
+    looped = [single(f, v) for f, v in zip(features, values, strict=True)]
+    for i, ours in enumerate(zip(*looped, strict=True)):
+        for item, truth in enumerate(ours):
+            scale = np.abs(truth).max()
+            np.testing.assert_allclose(batched[i][item], truth, atol=1e-5 * scale)
+            np.testing.assert_allclose(together[i][item], truth, atol=1e-5 * scale)
+
+
+def test_gradients_do_not_depend_on_the_64_bit_mode():
+    features, values = features_of("spread", 3)[:40], VALUES[:40]
+    gradient = jax.jit(jax.grad(batch_loss, argnums=(0, 1)))
+    off = gradient(features, values)
+    with jax.enable_x64(True):
+        on = gradient(features, values)
+    for a, b in zip(on, off, strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_one_lattice_filters_values_of_any_precision():
+    features = features_of("spread", 3)
+    lattice = build_lattice(features)
+    truth = DictLattice(features).filter(VALUES)
+    half = filter_lattice(lattice, jnp.asarray(VALUES, jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    # Of 8 significant bits few are lost on the way through seven sums.
+    assert relative_error(np.asarray(half, np.float32), truth) < 0.05
+    with jax.enable_x64(True):
+        double = filter_lattice(lattice, VALUES.astype(np.float64))
+    assert double.dtype == np.float64
+    assert relative_error(double, truth) < 1e-6
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_that_is_not_finite_filters_to_nan_and_distant_ones_to_numbers(bad):
+    """The point's weights are NaN wherever it is placed; far off nothing changes."""
+    features = features_of("far_1e4", 3)
+    clean = filter_lattice(build_lattice(features), VALUES)
+    features[17, 1] = bad
+    filtered = filter_lattice(build_lattice(features), VALUES)
+    assert np.isnan(filtered[17]).all()
+    finite = np.isfinite(filtered).all(axis=1)
+    near = np.abs(features - features_of("far_1e4", 3)[17]).max(axis=1) < 12
+    np.testing.assert_allclose(
+        filtered[finite & ~near], clean[finite & ~near], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_stay_among_their_neighbours(bad):
+    features = features_of("spread", 3)
+    features[:100] += 1000
+    values = VALUES.copy()
+    values[17] = bad
+    lattice = build_lattice(features)
+    filtered = filter_lattice(lattice, values)
+    assert not np.isfinite(filtered[17]).any()
+    np.testing.assert_array_equal(
+        filtered[100:], filter_lattice(lattice, VALUES)[100:]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.ones(POINTS), r"values: expected shape \[points=200, channels\], got \[200\]"),
+        (np.ones((7, 3)), r"values: expected shape \[points=200, .*got \[7, 3\]"),
+        (np.ones((POINTS, 0)), r"values: axis 'channels' is empty"),
+        (np.ones((POINTS, 3), int), r"values: expected floating-point .*got dtype int"),
+    ],
+)
+def test_bad_values_raise(values, message):
+    lattice = build_lattice(features_of("spread", 2))
+    with pytest.raises(ValueError, match=message):
+        filter_lattice(lattice, values)

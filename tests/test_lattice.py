@@ -1,0 +1,248 @@
+"""The lattice against a dictionary of vertices: the same vertices, joined the same."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import DictLattice
+
+from crfrnn_jax import build_lattice, filter_lattice
+from crfrnn_jax import lattice as lattice_module
+
+POINTS = 200
+
+
+def features_of(kind, d, points=POINTS):
+    rng = np.random.default_rng(d)
+    normal = rng.normal(size=(points, d))
+    features = {
+        "spread": 5 * normal,
+        "clustered": rng.normal(size=(10, d))[rng.integers(10, size=points)] * 9
+        + 0.05 * normal,
+        "constant": np.broadcast_to(3.7 * normal[:1], (points, d)),
+        "collinear": np.linspace(-20, 20, points)[:, None] * normal[:1],
+        "on_the_axes": np.round(normal) * np.eye(d)[rng.integers(d, size=points)],
+        "far_1e4": 1e4 + 3 * normal,
+        "far_1e6": 1e6 * np.sign(normal[:1]) + 3 * normal,
+        "wide": 1e6 * normal,
+    }
+    return features[kind].astype(np.float32)
+
+
+KINDS = [
+    "spread",
+    "clustered",
+    "constant",
+    "collinear",
+    "on_the_axes",
+    "far_1e4",
+    "far_1e6",
+    "wide",
+]
+
+
+def assert_same_lattice(lattice, oracle):
+    """Equal but for the numbering of the vertices."""
+    num_vertices = len(oracle.number)
+    assert int(lattice.num_vertices) == num_vertices
+    assert not lattice.overflowed
+    ours = np.asarray(lattice.vertex_ids).T
+    np.testing.assert_allclose(lattice.barycentric.T, oracle.weights, atol=1e-6)
+
+    theirs = np.full(num_vertices, -1)
+    theirs[ours.ravel()] = oracle.ids.ravel()
+    np.testing.assert_array_equal(np.sort(theirs), np.arange(num_vertices))
+    np.testing.assert_array_equal(theirs[ours], oracle.ids)
+
+    axes = len(oracle.neighbours)
+    rows = lattice.neighbours[0, 0].size
+    neighbours = np.asarray(lattice.neighbours).reshape(axes, 2, rows)
+    none = np.full(rows - num_vertices, -1)
+    renumbered = np.concatenate([theirs, none])[neighbours[:, :, :num_vertices]]
+    np.testing.assert_array_equal(renumbered, oracle.neighbours[:, :, theirs])
+    np.testing.assert_array_equal(neighbours[:, :, num_vertices:], rows - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", range(1, 7))
+def test_vertices_weights_and_neighbours_are_the_dictionarys(kind, d):
+    features = features_of(kind, d)
+    assert_same_lattice(build_lattice(features), DictLattice(features))
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_one_point_makes_a_simplex(d):
+    features = features_of("spread", d, points=1)
+    lattice = build_lattice(features)
+    assert int(lattice.num_vertices) == d + 1
+    assert_same_lattice(lattice, DictLattice(features))
+
+
+def test_barycentric_weights_interpolate():
+    """At least zero but for rounding, and one in all."""
+    barycentric = build_lattice(features_of("spread", 5)).barycentric
+    assert barycentric.min() > -1e-6
+    np.testing.assert_allclose(barycentric.sum(0), 1, atol=1e-6)
+
+
+@jax.jit
+def _takes_wide_path(features):
+    """Builds the lattice with a packed path that claims to have found -1 vertices."""
+    capacity = features.size + len(features)
+    return lattice_module._build.__wrapped__(features, capacity).num_vertices > 0
+
+
+def _without_vertices(simplex, digits, *, capacity, entry_bits):
+    found = lattice_module._index_wide(simplex, digits, capacity=capacity)
+    return *found[:2], jnp.full_like(found[2], -1)
+
+
+def test_widely_spread_features_take_the_wide_path(monkeypatch):
+    monkeypatch.setattr(lattice_module, "_index_packed", _without_vertices)
+    assert _takes_wide_path(jnp.asarray(features_of("wide", 6)))
+    assert not _takes_wide_path(jnp.asarray(features_of("spread", 6)))
+
+
+def test_the_wide_path_gives_the_same_filter(monkeypatch):
+    """Codes order the vertices differently, so only what is filtered is compared."""
+    features, values = features_of("spread", 3), np.ones((POINTS, 1), np.float32)
+    packed = filter_lattice(build_lattice(features), values)
+
+    def index_wide(simplex, digits, *, capacity, entry_bits):
+        del entry_bits
+        return lattice_module._index_wide(simplex, digits, capacity=capacity)
+
+    monkeypatch.setattr(lattice_module, "_index_packed", index_wide)
+    build = partial(lattice_module._build.__wrapped__, capacity=POINTS * 4)
+    wide = filter_lattice(jax.jit(build)(jnp.asarray(features)), values)
+    np.testing.assert_allclose(wide, packed, rtol=1e-6)
+
+
+def test_coordinates_beyond_31_bits_overflow_to_nan():
+    features = features_of("spread", 3)
+    features[0] = 1e12
+    lattice = build_lattice(features)
+    assert lattice.overflowed
+    assert np.isnan(lattice.barycentric).all()
+    values = np.ones((POINTS, 1), np.float32)
+    assert np.isnan(filter_lattice(lattice, values)).all()
+
+
+# 30 points so far apart that none of their 90 vertices is shared.
+APART = (1000 * np.random.default_rng(7).normal(size=(30, 2))).astype(np.float32)
+APART_VALUES = np.random.default_rng(8).normal(size=(30, 2)).astype(np.float32)
+
+
+def test_room_for_every_vertex_of_points_far_apart():
+    assert int(build_lattice(APART).num_vertices) == 90
+
+
+def test_capacity_of_exactly_the_vertices_changes_nothing():
+    features = features_of("spread", 2)
+    default = build_lattice(features)
+    exact = build_lattice(features, capacity=int(default.num_vertices))
+    values = np.ones((POINTS, 1), np.float32)
+    np.testing.assert_array_equal(
+        filter_lattice(exact, values), filter_lattice(default, values)
+    )
+
+
+def test_capacity_above_the_most_is_the_most():
+    huge = build_lattice(APART, capacity=2**40)
+    assert huge.neighbours.shape == build_lattice(APART).neighbours.shape
+
+
+def test_capacity_too_small_raises_where_it_is_known():
+    with pytest.raises(ValueError, match=r"capacity: expected at least 90 .*got 89"):
+        build_lattice(APART, capacity=89)
+
+
+def test_capacity_too_small_makes_nan_under_jit():
+    @jax.jit
+    def filter_apart(features):
+        lattice = build_lattice(features, capacity=89)
+        return lattice, filter_lattice(lattice, APART_VALUES)
+
+    lattice, filtered = filter_apart(APART)
+    assert lattice.overflowed
+    assert int(lattice.num_vertices) == 90
+    assert np.isnan(filtered).all()
+    lattice, filtered = filter_apart(APART / 1000)
+    assert not lattice.overflowed
+    np.testing.assert_allclose(
+        filtered, DictLattice(APART / np.float32(1000)).filter(APART_VALUES), rtol=1e-4
+    )
+
+
+def test_vmap_builds_each_items_own_lattice():
+    """Lattices of 3, many and the most vertices, packed and wide, side by side."""
+    batch = np.stack([0 * APART, APART / 300, APART, 1e6 * APART])
+    values = np.broadcast_to(APART_VALUES, (4, 30, 2))
+    lattices = jax.vmap(build_lattice)(batch)
+    filtered = jax.vmap(filter_lattice)(lattices, values)
+    counts = [len(DictLattice(features).number) for features in batch]
+    assert len(set(counts)) >= 3
+    np.testing.assert_array_equal(lattices.num_vertices, counts)
+    for features, value, ours in zip(batch, values, filtered, strict=True):
+        alone = filter_lattice(build_lattice(features), value)
+        np.testing.assert_allclose(ours, alone, rtol=1e-6, atol=1e-7)
+
+
+def test_lattices_do_not_depend_on_the_64_bit_mode():
+    features = features_of("far_1e4", 3)
+    off = build_lattice(features)
+    with jax.enable_x64(True):
+        on = build_lattice(features)
+    for name in off._fields:
+        np.testing.assert_array_equal(getattr(on, name), getattr(off, name), name)
+        assert getattr(on, name).dtype == getattr(off, name).dtype
+    assert off.barycentric.dtype == jnp.float32
+    assert off.vertex_ids.dtype == jnp.int32
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_points_that_are_not_finite_get_nan_weights_and_no_others(bad):
+    features = features_of("spread", 3)
+    features[17, 1] = bad
+    lattice = build_lattice(features)
+    bad_points = np.isnan(lattice.barycentric).all(0)
+    np.testing.assert_array_equal(bad_points, np.arange(POINTS) == 17)
+    assert np.isfinite(np.delete(lattice.barycentric, 17, axis=1)).all()
+    assert lattice.vertex_ids.max() < lattice.num_vertices
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones(5), r"features: expected shape \[points, d\], got \[5\]"),
+        (np.ones((2, 3, 4)), r"features: expected shape \[points, d\], got \[2, 3, 4\]"),
+        (np.ones((0, 3)), r"features: axis 'points' is empty, got shape \[0, 3\]"),
+        (np.ones((5, 0)), r"features: axis 'd' is empty, got shape \[5, 0\]"),
+        (np.ones((5, 3), int), r"features: expected floating-point .*got dtype int"),
+    ],
+)
+def test_bad_features_raise(features, message):
+    with pytest.raises(ValueError, match=message):
+        build_lattice(features)
+
+
+def test_more_entries_than_an_int32_counts_raise():
+    features = jax.ShapeDtypeStruct((2**29, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"features: .*2\*\*31, got shape \[536870912"):
+        jax.eval_shape(build_lattice, features)
+
+
+@pytest.mark.parametrize(
+    ("capacity", "message"),
+    [
+        (0, r"capacity: expected at least 1, got 0"),
+        (-4, r"capacity: expected at least 1, got -4"),
+        (2.5, r"capacity: expected an integer, got 2\.5"),
+        (True, r"capacity: expected an integer, got True"),
+    ],
+)
+def test_bad_capacities_raise(capacity, message):
+    with pytest.raises(ValueError, match=message):
+        build_lattice(APART, capacity=capacity)

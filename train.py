@@ -1,0 +1,36 @@
+"""Trains the stages of a config and evaluates the result.
+
+python train.py --config=configs/shapes.py --workdir=runs/shapes [--config.key=value]
+
+The same command resumes a run that was stopped.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from crfrnn_jax.training.checkpoints import CheckpointError
+from crfrnn_jax.training.loop import NonFiniteLossError, train
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
+
+
+def main(_: list[str]) -> None:
+    """Trains; errors of the user's making end in one line and status 1."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        train(CONFIG.value, Path(WORKDIR.value))
+    except (CheckpointError, NonFiniteLossError, ValueError, OSError) as error:
+        sys.exit(f"train.py: {error}")
+    print(f"Trained. Evaluate with: python eval.py --workdir={WORKDIR.value}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
