@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import app, flags
 from absl import logging as absl_logging
 
-from crfrnn_jax.evaluation.report import evaluate
 from crfrnn_jax.training.checkpoints import CheckpointError, latest_checkpoint
+from crfrnn_jax.training.evaluate import evaluate
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
@@ -25,21 +25,27 @@ def main(_: list[str]) -> None:
     logging.getLogger("crfrnn_jax").setLevel(logging.INFO)
     try:
         if CHECKPOINT.value:
-            checkpoint = Path(CHECKPOINT.value).absolute()
-            paths = {"plain": None, "end_to_end": None}
-            with_crf = checkpoint.parent.name == "end_to_end"
-            paths["end_to_end" if with_crf else "plain"] = checkpoint
-            directory = checkpoint.parents[2] / "evaluation" / checkpoint.parent.name
+            plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))
         else:
-            stages = ("plain", "end_to_end")
-            paths = {row: latest_checkpoint(Path(WORKDIR.value), row) for row in stages}
-            directory = Path(WORKDIR.value) / "evaluation"
-        tables = evaluate(paths["plain"], paths["end_to_end"], directory)
+            workdir = Path(WORKDIR.value or "")
+            plain = latest_checkpoint(workdir, "plain")
+            end_to_end = latest_checkpoint(workdir, "end_to_end")
+            directory = workdir / "evaluation"
+        tables = evaluate(plain, end_to_end, directory)
     except (CheckpointError, ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     print(tables)
     print(f"Panels: {directory / 'panels.png'}")
     print(f"Results: {directory / 'results.json'}, trimaps: {directory / 'trimap.png'}")
+
+
+def _of_checkpoint(path: Path) -> tuple[Path | None, Path | None, Path]:
+    """A checkpoint as the plain or the end-to-end one, and where its results go."""
+    path = path.absolute()
+    directory = path.parents[2] / f"evaluation_{path.parent.name}_{path.name}"
+    if path.parent.name == "end_to_end":
+        return None, path, directory
+    return path, None, directory
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(_: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        train(CONFIG.value, Path(WORKDIR.value))
+        train(CONFIG.value, Path(WORKDIR.value or ""))
     except (CheckpointError, NonFiniteLossError, ValueError, OSError) as error:
         sys.exit(f"train.py: {error}")
     print(f"Trained. Evaluate with: python eval.py --workdir={WORKDIR.value}")

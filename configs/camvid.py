@@ -39,11 +39,14 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         dict(
-            name="fcn", widths=(24, 48, 96, 160, 224), blocks=(0, 1, 2, 2, 2), num_skips=3
+            name="fcn",
+            widths=(24, 48, 96, 160, 224),
+            blocks=(0, 1, 2, 2, 2),
+            num_skips=3,
         )
     )
-    # Narrow kernels with small weights: the authors' 160/3/3 with 5 and 3 smooths street
-    # scenes of this size away.
+    # Narrow kernels with small weights: the authors' 160/3/3 with 5 and 3 smooths
+    # street scenes of this size away.
     config.crf = ConfigDict(
         dict(
             num_iterations=5,
@@ -56,8 +59,8 @@ def get_config() -> ConfigDict:
         )
     )
 
-    # The FCN alone; then, from it and for as many steps again, with and without the CRF:
-    # the plain network gets as much training as the one with the CRF.
+    # The FCN alone; then, from it and for as many steps again, with and without the
+    # CRF: the plain network gets as much training as the one with the CRF.
     config.stages = ("fcn", "plain", "end_to_end")
     config.fcn = ConfigDict(
         dict(

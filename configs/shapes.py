@@ -36,8 +36,8 @@ def get_config() -> ConfigDict:
         )
     )
 
-    # The FCN alone; then, from it and for as many steps again, with and without the CRF:
-    # the plain network gets as much training as the one with the CRF.
+    # The FCN alone; then, from it and for as many steps again, with and without the
+    # CRF: the plain network gets as much training as the one with the CRF.
     config.stages = ("fcn", "plain", "end_to_end")
     config.fcn = ConfigDict(
         dict(
@@ -76,14 +76,15 @@ def get_config() -> ConfigDict:
     config.postprocessing = ConfigDict(
         dict(
             train_images=100,
-            candidates=tuple(
-                (alpha, beta, gamma, bilateral, spatial)
-                for alpha, beta in ((10.0, 10.0), (20.0, 15.0), (40.0, 25.0))
-                for gamma in (2.0,)
-                for bilateral in (1.0, 2.0, 4.0)
-                for spatial in (0.0, 1.0)
-            )
-            + ((160.0, 3.0, 3.0, 5.0, 3.0),),
+            candidates=(
+                *(
+                    (alpha, beta, 2.0, bilateral, spatial)
+                    for alpha, beta in ((10.0, 10.0), (20.0, 15.0), (40.0, 25.0))
+                    for bilateral in (1.0, 2.0, 4.0)
+                    for spatial in (0.0, 1.0)
+                ),
+                (160.0, 3.0, 3.0, 5.0, 3.0),
+            ),
         )
     )
     return config

@@ -1,7 +1,7 @@
 """Argument checks that say which argument is wrong, what was expected and what came.
 
-Only facts that are known while tracing are checked: ranks, sizes, dtypes, and the values
-of arguments that are not traced. They cost nothing at run time.
+Only facts that are known while tracing are checked: ranks, sizes, dtypes, and the
+values of arguments that are not traced. They cost nothing at run time.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def check_shape(
@@ -21,6 +22,7 @@ def check_shape(
 
     Args:
       name: the argument's name, for the message.
+      array: the argument.
       axes: the axes' names, separated by spaces, for example "height width labels".
       sizes: sizes already known of some of these axes.
 
@@ -31,7 +33,7 @@ def check_shape(
       ValueError: naming the argument, the expected and the given shape.
     """
     names = axes.split()
-    shape = np.shape(array)  # type: ignore[arg-type]  # tracers have a shape too
+    shape = jnp.shape(array)
     sizes = dict(sizes or {})
     wanted = ", ".join(f"{n}={sizes[n]}" if n in sizes else n for n in names)
     if len(shape) != len(names):
@@ -53,9 +55,9 @@ def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
 
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises ValueError unless the scalar is positive and finite, if that is known."""
-    if np.shape(value) != ():  # type: ignore[arg-type]
-        raise ValueError(f"{name}: expected a scalar, got shape {np.shape(value)}")  # type: ignore[arg-type]
-    if not isinstance(value, jax.core.Tracer) and not 0 < float(value) < np.inf:
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
+    if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
         raise ValueError(f"{name}: expected a positive finite number, got {value}")
 
 

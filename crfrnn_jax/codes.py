@@ -2,8 +2,8 @@
 
 A vertex is its remainder and the quotients q of its first d coordinates by d + 1 (the
 last coordinate follows: they sum to zero). These d + 1 digits are packed into the least
-number of 64-bit words. Digits keep a margin at both ends, so a step to a neighbour is the
-addition of a constant to each word and never carries into another digit.
+number of 64-bit words. Digits keep a margin at both ends, so a step to a neighbour is
+the addition of a constant to each word and never carries into another digit.
 
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
@@ -86,8 +86,8 @@ def encode(simplex: Simplex, digits: Digits, places: jax.Array) -> jax.Array:
 def axis_steps(places: jax.Array) -> jax.Array:
     """What a step along each axis adds to a code: int64 [2, d + 1 (axes), words].
 
-    A step along axis j adds d to coordinate j and takes 1 from the others. It lowers the
-    remainder by one and raises quotient j (first row); from remainder 0 it comes to
+    A step along axis j adds d to coordinate j and takes 1 from the others. It lowers
+    the remainder by one and raises quotient j (first row); from remainder 0 it comes to
     remainder d and lowers every quotient but the j-th (second row).
     """
     d = places.shape[1] - 1

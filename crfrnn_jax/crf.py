@@ -1,9 +1,9 @@
 """Mean-field inference of the dense CRF as a recurrent network (Zheng et al. 2015).
 
-The energy is E(x) = sum_i psi_u(x_i) + sum_{i<j} mu(x_i, x_j) sum_m w^(m) k^(m)(f_i, f_j)
-with a spatial and a bilateral Gaussian kernel. The layer's unary input U = -psi_u are
-logits: bigger is likelier. Signs, normalisation and the number of iterations are those of
-the authors' code, where it differs from the paper's text.
+The energy is E(x) = sum_i psi_u(x_i) + sum_{i<j} mu(x_i, x_j) sum_m w^(m) k^(m)(f_i,
+f_j) with a spatial and a bilateral Gaussian kernel. The layer's unary input U = -psi_u
+are logits: bigger is likelier. Signs, normalisation and the number of iterations are
+those of the authors' code, where it differs from the paper's text.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class CRFParams(NamedTuple):
     Attributes:
       spatial_weights: [labels, labels], applied to the spatial kernel's messages.
       bilateral_weights: [labels, labels], applied to the bilateral kernel's messages.
-      compatibility: [labels, labels], applied to the weighted sum and subtracted from the
-        unary. Minus the identity is the Potts model: it rewards the label the
+      compatibility: [labels, labels], applied to the weighted sum and subtracted from
+        the unary. Minus the identity is the Potts model: it rewards the label the
         neighbourhood has, which under a softmax is the same as to punish the others.
     """
 
@@ -106,11 +106,13 @@ def crf_rnn(
     and images do not recompile.
 
     Args:
-      image: [height, width, channels] in 0..255, any number of channels, any real dtype.
-      logits: float [height, width, labels], log-probabilities up to a constant per pixel.
+      image: [height, width, channels] in 0..255, any number of channels, any real
+        dtype.
+      logits: float [height, width, labels], log-probabilities up to a constant per
+        pixel.
       params: parameters for the same number of labels.
-      num_iterations: mean-field iterations, at least 0; 0 returns the logits. The authors
-        train with 5 and test with 10.
+      num_iterations: mean-field iterations, at least 0; 0 returns the logits. The
+        authors train with 5 and test with 10.
       theta_alpha: width of the bilateral kernel in pixels, positive.
       theta_beta: width of the bilateral kernel in intensity units, positive.
       theta_gamma: width of the spatial kernel in pixels, positive.

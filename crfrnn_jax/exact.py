@@ -16,8 +16,9 @@ def exact_filter(
 ) -> jax.Array:
     """Filters values with the dense Gaussian kernel of the features.
 
-    out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the point itself included. Time grows with
-    the square of the points, memory with the points: the kernel is made in blocks, and
+    out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the point itself included. Time grows
+    with the square of the points, memory with the points: the kernel is made in blocks,
+      and
     made again for the derivative.
 
     Args:

@@ -1,8 +1,8 @@
 """Pixel features of the two Gaussian kernels of the dense CRF.
 
 Conventions of the whole package: images and label maps are [height, width, channels];
-x is the column, y the row, both in pixels; intensities are in 0..255; points of an image
-are its pixels in row-major order.
+x is the column, y the row, both in pixels; intensities are in 0..255; points of an
+image are its pixels in row-major order.
 """
 
 import jax
@@ -39,7 +39,8 @@ def bilateral_features(
 ) -> jax.Array:
     """Features of the appearance kernel (Zheng et al. 2015, section 3).
 
-    The kernel is exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2).
+    The kernel is exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2
+    theta_beta^2).
 
     Args:
       image: [height, width, channels] in 0..255, any number of channels.

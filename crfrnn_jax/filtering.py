@@ -1,8 +1,8 @@
 """Gaussian filtering on a permutohedral lattice: splat, blur, slice.
 
-With S the [vertices, points] matrix of barycentric weights and B_a the blur along axis a,
-the filter is (slice gain) S^T B_d ... B_1 B_0 S. Every B_a is symmetric, so the transpose
-is the same filter with the axes in reverse order.
+With S the [vertices, points] matrix of barycentric weights and B_a the blur along axis
+a, the filter is (slice gain) S^T B_d ... B_1 B_0 S. Every B_a is symmetric, so the
+transpose is the same filter with the axes in reverse order.
 """
 
 import functools
@@ -22,15 +22,15 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
     """Filters values with the Gaussian kernel of the lattice's features.
 
     Approximates sum_j exp(-|f_i - f_j|^2 / 2) v_j up to a constant factor and without
-    normalisation, in time linear in the points. With the blur weights (1/4, 1/2, 1/4) and
-    the slice gain 1 / (1 + 2^-d) of Adams et al. (2010), the result times 2^(d+1) is on
-    the scale of `exact_filter`, and is what Krähenbühl and Koltun's C++ returns, which
-    blurs with (1/2, 1, 1/2). The factor cancels where the filter is normalised.
+    normalisation, in time linear in the points. With the blur weights (1/4, 1/2, 1/4)
+    and the slice gain 1 / (1 + 2^-d) of Adams et al. (2010), the result times 2^(d+1)
+    is on the scale of `exact_filter`, and is what Krähenbühl and Koltun's C++ returns,
+    which blurs with (1/2, 1, 1/2). The factor cancels where the filter is normalised.
 
     Linear in `values`; its derivative with respect to them is its transpose, the same
-    filter with the blur order reversed. Also differentiable, in forward and reverse mode,
-    with respect to the features the lattice was built from, through the barycentric
-    weights, with the vertices held fixed.
+    filter with the blur order reversed. Also differentiable, in forward and reverse
+    mode, with respect to the features the lattice was built from, through the
+    barycentric weights, with the vertices held fixed.
 
     Args:
       lattice: from `build_lattice`.
@@ -86,7 +86,8 @@ def _blur(lattice: Lattice, vertices: jax.Array) -> jax.Array:
     """Blurs [rows, channels] with (1/4, 1/2, 1/4) along every axis, first to last."""
 
     def blur(structure, vertices):
-        return _blur_axes(*structure, vertices)
+        neighbours, num_vertices = structure
+        return _blur_axes(neighbours, num_vertices, vertices)
 
     def blur_transposed(structure, vertices):
         neighbours, num_vertices = structure

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from crfrnn_jax import codes
 from crfrnn_jax.checks import check_at_least, check_floating, check_shape
@@ -22,20 +23,21 @@ class Lattice(NamedTuple):
 
     Made by `build_lattice`. A pytree of arrays, whose shapes depend on the number of
     points, d and the capacity alone. Vertices in use are numbered 0..num_vertices - 1;
-    there are `rows` = blocks * block places for them, of which the last never holds one.
+    there are `rows` = blocks * block places for them, of which the last never holds
+    one.
 
     Attributes:
       barycentric: float [d + 1, points], each point's weights, at least 0 but for
         rounding, with sum 1. NaN where the point's features are not finite, and
         everywhere if the lattice overflowed. The one field that carries derivatives.
-      vertex_ids: int32 [d + 1, points], the vertex each weight belongs to. All NaN-free:
-        they stay in range whatever the features.
+      vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
+        range whatever the features.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), blocks, block], for each
         row the vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
         capacity means that the lattice overflowed and filters to NaN.
       overflowed: bool scalar, whether the vertices did not fit: into the capacity that
-        the caller gave, or, at d + 1 coordinates that span over 2^31 cells, into integers.
+        the caller gave, or, if the features span over 2^31 cells, into the integers.
     """
 
     barycentric: jax.Array
@@ -56,15 +58,17 @@ def build_lattice(
     Args:
       features: float [points, d], d >= 1, already divided by the kernel widths. NaN or
         infinite features make NaN of the results they take part in.
-      capacity: most vertices to have room for, to save memory where the number is known.
+      capacity: most vertices to have room for, to save memory where the number is
+        known.
 
     Returns:
       The lattice. Differentiable with respect to `features` through `barycentric`, with
       the vertices held fixed.
 
     Raises:
-      ValueError: wrong rank, no points, d = 0, not floating, or a capacity below 1. Also
-        if the capacity is too small, where that is known: under `jit` the lattice comes
+      ValueError: wrong rank, no points, d = 0, not floating, or a capacity below 1.
+        Also if the capacity is too small, where that is known: under `jit` the lattice
+        comes
         with `overflowed` set and filters to NaN, never to a wrong number.
     """
     sizes = check_shape("features", features, "points d")
@@ -79,7 +83,7 @@ def build_lattice(
         check_at_least("capacity", capacity, 1)
     capacity = most if capacity is None else min(int(capacity), most)
     lattice = _build(jnp.asarray(features), capacity)
-    known = not isinstance(lattice.num_vertices, jax.core.Tracer)
+    known = not isinstance(lattice.num_vertices, Tracer)
     if known and (lattice.num_vertices > capacity).any():
         raise ValueError(
             f"capacity: expected at least {lattice.num_vertices} for these features, "
@@ -133,7 +137,8 @@ def _index(order, sorted_codes, places, rank, capacity):
     """Numbers the distinct codes and finds the neighbours of each.
 
     Args:
-      order: int32 [entries], the entry (remainder * points + point) of each sorted code.
+      order: int32 [entries], the entry (remainder * points + point) of each sorted
+        code.
       sorted_codes: int64 [words, entries].
       places: int64 [words, d + 1], the place values of the codes.
       rank: [d + 1, points], for its shape.

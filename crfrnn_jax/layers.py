@@ -49,8 +49,8 @@ class CRFRNN(nn.Module):
         Args:
           images: [batch, height, width, channels] in 0..255.
           logits: float [batch, height, width, num_labels].
-          num_iterations: overrides the layer's number, as at test time (5 in training and
-            10 at test in the paper).
+          num_iterations: overrides the layer's number, as at test time (5 in training
+            and 10 at test in the paper).
 
         Returns:
           Logits, float32 [batch, height, width, num_labels].
@@ -72,8 +72,10 @@ class CRFRNN(nn.Module):
             num_iterations = self.num_iterations
 
         def refine(image_and_logits):
+            image, image_logits = image_and_logits
             return crf_rnn(
-                *image_and_logits,
+                image,
+                image_logits,
                 params,
                 num_iterations=num_iterations,
                 theta_alpha=self.theta_alpha,

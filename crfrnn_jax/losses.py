@@ -12,7 +12,7 @@ def softmax_cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
     ignore_label: int,
-    class_weights: jax.Array | None = None,
+    class_weights: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     """Mean softmax cross-entropy of the pixels that are not ignored.
 
@@ -41,8 +41,10 @@ def softmax_cross_entropy(
     labels = jnp.where(valid, labels, 0)
     weights = valid.astype(logits.dtype)
     if class_weights is not None:
-        check_shape("class_weights", class_weights, "labels", {"labels": logits.shape[-1]})
-        weights *= class_weights[labels].astype(logits.dtype)
+        check_shape(
+            "class_weights", class_weights, "labels", {"labels": logits.shape[-1]}
+        )
+        weights *= jnp.asarray(class_weights)[labels].astype(logits.dtype)
     # Through one-hot labels: the derivative of a gather by label is a scatter, which is
     # slow on every backend.
     truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

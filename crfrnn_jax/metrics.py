@@ -34,9 +34,10 @@ def confusion_matrix(
     true = labels[valid].astype(np.int64)
     predicted = predictions[valid].astype(np.int64)
     for name, values in (("labels", true), ("predictions", predicted)):
-        if values.size and not (0 <= values.min() and values.max() < num_labels):
+        if values.size and not (values.min() >= 0 and values.max() < num_labels):
             raise ValueError(
-                f"{name}: expected 0..{num_labels - 1}, got {values.min()}..{values.max()}"
+                f"{name}: expected 0..{num_labels - 1}, got "
+                f"{values.min()}..{values.max()}"
             )
     pairs = np.bincount(true * num_labels + predicted, minlength=num_labels**2)
     return pairs.reshape(num_labels, num_labels)
@@ -86,20 +87,23 @@ def boundary_distance(labels: np.ndarray, ignore_label: int) -> np.ndarray:
     if ignored.all():
         return np.full(labels.shape, np.inf)
     if ignored.any():
-        nearest = ndimage.distance_transform_edt(
-            ignored, return_distances=False, return_indices=True
+        _, nearest = ndimage.distance_transform_edt(  # pyright: ignore
+            ignored, return_indices=True
         )
         labels = labels[tuple(nearest)]
     boundary = np.zeros(labels.shape, bool)
     for axis in (0, 1):
-        ahead, behind = np.swapaxes(labels, 0, axis)[1:], np.swapaxes(labels, 0, axis)[:-1]
+        ahead, behind = (
+            np.swapaxes(labels, 0, axis)[1:],
+            np.swapaxes(labels, 0, axis)[:-1],
+        )
         edge = ahead != behind
         view = np.swapaxes(boundary, 0, axis)
         view[1:] |= edge
         view[:-1] |= edge
     if not boundary.any():
         return np.full(labels.shape, np.inf)
-    return ndimage.distance_transform_edt(~boundary) + 1.0
+    return np.asarray(ndimage.distance_transform_edt(~boundary)) + 1.0
 
 
 def trimap_confusions(
@@ -117,8 +121,8 @@ def trimap_confusions(
       predictions: int [height, width].
       num_labels: number of labels.
       ignore_label: label of the pixels that do not count.
-      widths: of the bands, in pixels to each side of the boundary (Krähenbühl and Koltun
-        2011, section 5.1, evaluate 1 to 10 and more).
+      widths: of the bands, in pixels to each side of the boundary (Krähenbühl and
+        Koltun 2011, section 5.1, evaluate 1 to 10 and more).
 
     Returns:
       int64 [widths, num_labels, num_labels].

@@ -19,7 +19,7 @@ short for the vector units of any backend.
 
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,12 +108,12 @@ def _embed_jvp(primals, tangents):
     matrix = elevation_matrix(features.shape[0]).astype(tangent.dtype)
     elevated = jnp.matmul(matrix, tangent, precision="highest")
     weights = _cyclic_differences(elevated, simplex.rank)
-    no_tangent = np.zeros(simplex.rank.shape, jax.dtypes.float0)
+    no_tangent: Any = np.zeros(simplex.rank.shape, jax.dtypes.float0)
     return simplex, Simplex(no_tangent, no_tangent, weights)
 
 
 def _descending_ranks(values: jax.Array) -> jax.Array:
-    """Rank of each entry within its column [d + 1, points]; the first of equals leads."""
+    """Rank of each entry in its column [d + 1, points]; the first of equals leads."""
     index = jnp.arange(values.shape[0], dtype=jnp.int32)
 
     def rank_of(row):

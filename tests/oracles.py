@@ -128,7 +128,9 @@ def pixel_features(image, theta_alpha, theta_beta, theta_gamma, dtype=np.float32
         for x, pixel in enumerate(row):
             place = np.array([x, y], dtype)
             spatial.append(place / dtype(theta_gamma))
-            bilateral.append([*(place / dtype(theta_alpha)), *(pixel / dtype(theta_beta))])
+            bilateral.append(
+                [*(place / dtype(theta_alpha)), *(pixel / dtype(theta_beta))]
+            )
     return np.array(spatial, dtype), np.array(bilateral, dtype)
 
 

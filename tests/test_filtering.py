@@ -33,9 +33,8 @@ def test_filter_is_the_dictionarys(kind, d):
     assert relative_error(filtered, DictLattice(features).filter(VALUES)) < 1e-5
 
 
-@pytest.mark.parametrize("d", [1, 4])
-def test_filter_of_one_point_is_the_dictionarys(d):
-    features = features_of("spread", d, points=1)
+def test_filter_of_one_point_is_the_dictionarys():
+    features = features_of("spread", 3, points=1)
     filtered = filter_lattice(build_lattice(features), VALUES[:1])
     assert relative_error(filtered, DictLattice(features).filter(VALUES[:1])) < 1e-5
 
@@ -82,18 +81,6 @@ def test_normalised_filter_is_close_to_the_gaussian(d):
     ours = filter_lattice(lattice, values) / filter_lattice(lattice, ones)
     truth = dense_filter(features, values) / dense_filter(features, ones)
     assert np.mean(np.abs(ours - truth) / truth) < 0.05
-
-
-def test_filter_times_two_to_the_d_plus_1_is_on_the_scale_of_the_gaussian():
-    """In the middle of many points, where the mean over lattice cells is the integral."""
-    features = np.random.default_rng(4).uniform(-6, 6, (POINTS * 5, 2))
-    features = features.astype(np.float32)
-    ones = np.ones((len(features), 1), np.float32)
-    inner = np.abs(features).max(axis=1) < 3
-    ours = np.asarray(8 * filter_lattice(build_lattice(features), ones))[inner]
-    truth = dense_filter(features, ones)[inner]
-    # Vertices that no point touches take part in the Gaussian alone.
-    np.testing.assert_allclose(ours.mean(), truth.mean(), rtol=0.05)
 
 
 @pytest.mark.parametrize("d", [1, 4, 5])
@@ -174,38 +161,37 @@ def test_forward_mode_is_reverse_mode(float64_case):
     np.testing.assert_allclose(slope, expected, rtol=1e-10)
 
 
-def batch_loss(features, values):
+def energy(features, values):
     return jnp.sum(filter_lattice(build_lattice(features), values) ** 2)
 
 
-def test_gradients_under_vmap_are_those_of_a_loop():
+energy_gradient = jax.jit(jax.grad(energy, argnums=(0, 1)))
+
+
+def test_gradients_through_vmap_are_those_of_a_loop():
     rng = np.random.default_rng(8)
     features = rng.normal(size=(3, 40, 3)).astype(np.float32)
     features *= np.array([0.1, 1, 10], np.float32)[:, None, None]
     values = rng.normal(size=(3, 40, 2)).astype(np.float32)
-    gradient = jax.grad(batch_loss, argnums=(0, 1))
-    batched = jax.jit(jax.vmap(gradient))(features, values)
-    together = jax.grad(lambda *x: jnp.sum(jax.vmap(batch_loss)(*x)), argnums=(0, 1))(
-        features, values
-    )
-    single = jax.jit(gradient)
-    looped = [single(f, v) for f, v in zip(features, values, strict=True)]
-    for i, ours in enumerate(zip(*looped, strict=True)):
-        for item, truth in enumerate(ours):
-            scale = np.abs(truth).max()
-            np.testing.assert_allclose(batched[i][item], truth, atol=1e-5 * scale)
-            np.testing.assert_allclose(together[i][item], truth, atol=1e-5 * scale)
+
+    def batch_energy(features, values):
+        return jnp.sum(jax.vmap(energy)(features, values))
+
+    batched = jax.jit(jax.grad(batch_energy, argnums=(0, 1)))(features, values)
+    for item in range(3):
+        alone = energy_gradient(features[item], values[item])
+        for ours, truth in zip(batched, alone, strict=True):
+            assert relative_error(ours[item], np.asarray(truth)) < 1e-5
 
 
 def test_gradients_do_not_depend_on_the_64_bit_mode():
-    features, values = features_of("spread", 3)[:40], VALUES[:40]
-    gradient = jax.jit(jax.grad(batch_loss, argnums=(0, 1)))
-    off = gradient(features, values)
+    features, values = features_of("spread", 3)[:40], VALUES[:40, :2]
+    off = energy_gradient(features, values)
     with jax.enable_x64(True):
-        on = gradient(features, values)
-    for a, b in zip(on, off, strict=True):
-        assert a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        on = energy_gradient(features, values)
+    for ours, truth in zip(on, off, strict=True):
+        assert ours.dtype == truth.dtype == jnp.float32
+        assert relative_error(ours, np.asarray(truth)) < 1e-5
 
 
 def test_one_lattice_filters_values_of_any_precision():
@@ -246,15 +232,16 @@ def test_values_that_are_not_finite_stay_among_their_neighbours(bad):
     lattice = build_lattice(features)
     filtered = filter_lattice(lattice, values)
     assert not np.isfinite(filtered[17]).any()
-    np.testing.assert_array_equal(
-        filtered[100:], filter_lattice(lattice, VALUES)[100:]
-    )
+    np.testing.assert_array_equal(filtered[100:], filter_lattice(lattice, VALUES)[100:])
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.ones(POINTS), r"values: expected shape \[points=200, channels\], got \[200\]"),
+        (
+            np.ones(POINTS),
+            r"values: expected shape \[points=200, channels\], got \[200\]",
+        ),
         (np.ones((7, 3)), r"values: expected shape \[points=200, .*got \[7, 3\]"),
         (np.ones((POINTS, 0)), r"values: axis 'channels' is empty"),
         (np.ones((POINTS, 3), int), r"values: expected floating-point .*got dtype int"),

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from crfrnn_jax.checks import check_at_least
 
-_MASK_MODES = ("L", "P", "I;16", "I")
+_MASK_MODES = ("L", "P", "I;16", "I;16B", "I")
 # Grey of under 8 bits: Pillow scales 2 and 4 bits to 0..255 and 1 bit not, so that
 # index 1 would be read as 85, 17 or 1.
 _PACKED_GREY = ("1", "L;2", "L;4")
@@ -109,8 +109,8 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     mask, stored = _open(path)
     if mask.mode not in _MASK_MODES or stored in _PACKED_GREY:
         raise ValueError(
-            f"{path}: expected class indices as 8-bit grey, 16-bit grey or palette, got "
-            f"Pillow mode {mask.mode}, stored as {stored}"
+            f"{path}: expected class indices as palette or grey of 8 or 16 bits, got "
+            f"mode {mask.mode}, stored as {stored}"
         )
     return np.array(mask).astype(np.int32)
 

@@ -80,7 +80,7 @@ def train_batches(
         .shuffle()
         .repeat()  # before the random map: positions go on counting, and so do changes
         .random_map(transform)
-        .batch(batch_size)
+        .batch(batch_size, drop_remainder=True)  # else grain overflows on endless data
     )
     # grain reads 500 batches ahead unless told otherwise.
     options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)

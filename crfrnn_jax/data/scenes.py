@@ -29,7 +29,7 @@ _THIN = (1.2, 1.6)
 
 
 def _disc(x: Array, y: Array, radius: float, u: float) -> Array:
-    return np.hypot(x / (0.8 + 0.2 * u), y) - radius
+    return np.hypot(x, y) - radius * (0.8 + 0.2 * u)
 
 
 def _ring(x: Array, y: Array, radius: float, u: float) -> Array:

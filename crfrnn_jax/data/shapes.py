@@ -40,12 +40,8 @@ class ShapesConfig(tfds.core.BuilderConfig):
     seed: int
 
     def __post_init__(self):
-        for field, lowest in {
-            "num_train": 1,
-            "num_val": 1,
-            "size": 32,
-            "seed": 0,
-        }.items():
+        least = {"num_train": 1, "num_val": 1, "size": 32, "seed": 0}
+        for field, lowest in least.items():
             check_at_least(f"config.data.{field}", getattr(self, field), lowest)
         self.name = f"{self.num_train}_{self.num_val}_{self.size}px_seed{self.seed}"
 

@@ -1,1 +1,1 @@
-"""Evaluation: prediction, scores, tuning of a post-processing CRF, panels, the report."""
+"""Evaluation: prediction, scores, tuning of a CRF as post-processing, panels."""

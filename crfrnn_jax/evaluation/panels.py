@@ -31,16 +31,16 @@ def palette(num_labels: int) -> np.ndarray:
 
 
 def colour_labels(labels: np.ndarray, num_labels: int) -> np.ndarray:
-    """Label map [height, width] to uint8 [height, width, 3]; others than labels grey."""
+    """Label map [height, width] to uint8 [height, width, 3]; unknown labels grey."""
     known = (labels >= 0) & (labels < num_labels)
     colours = palette(num_labels)[np.where(known, labels, 0)]
-    return np.where(known[..., None], colours, np.uint8(_IGNORED))
+    return np.where(known[..., None], colours, np.array(_IGNORED, np.uint8))
 
 
 def colour_difference(
     truth: np.ndarray, before: np.ndarray, after: np.ndarray, ignore_label: int
 ) -> np.ndarray:
-    """What `after` mends (green), breaks (red) and leaves wrong (yellow) of `before`."""
+    """What `after` mends (green), breaks (red) and leaves wrong (yellow)."""
     right_before, right_after = before == truth, after == truth
     picture = np.full((*truth.shape, 3), 255, np.uint8)
     picture[~right_before & ~right_after] = _WRONG
@@ -97,6 +97,8 @@ def _draw_row(pictures: Mapping[str, np.ndarray]) -> Image.Image:
     for i, (name, picture) in enumerate(pictures.items()):
         left = i * (width + _GAP)
         draw.text((left, 1), name, fill="black")
-        enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        enlarged = Image.fromarray(picture).resize(
+            (width, height), Image.Resampling.NEAREST
+        )
         row.paste(enlarged, (left, _TITLE))
     return row

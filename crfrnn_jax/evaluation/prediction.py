@@ -50,9 +50,7 @@ def plain_predictor(model: Segmenter, params: Any) -> Predict:
     return lambda image: np.asarray(jnp.argmax(unary(image), axis=-1))
 
 
-def end_to_end_predictor(
-    model: Segmenter, params: Any, num_iterations: int
-) -> Predict:
+def end_to_end_predictor(model: Segmenter, params: Any, num_iterations: int) -> Predict:
     """The likeliest labels after the CRF-RNN that was trained with the backbone."""
 
     @jax.jit
@@ -73,7 +71,9 @@ def postprocess(
     """The likeliest labels after a hand-set CRF on given logits."""
     identity = jnp.eye(logits.shape[-1])
     params = CRFParams(
-        setting.spatial_weight * identity, setting.bilateral_weight * identity, -identity
+        setting.spatial_weight * identity,
+        setting.bilateral_weight * identity,
+        -identity,
     )
     refined = crf_rnn(
         image,

@@ -1,29 +1,11 @@
-"""The evaluation of a run: three rows, per-class IoU, trimap curves, panels."""
+"""The results of an evaluation as tables and a plot."""
 
-import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ml_collections import ConfigDict
+from matplotlib.figure import Figure
 
-from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
-from crfrnn_jax.evaluation.panels import save_panels
-from crfrnn_jax.evaluation.prediction import (
-    CRFSetting,
-    Predict,
-    end_to_end_predictor,
-    plain_predictor,
-    postprocessing_predictor,
-    unary_scorer,
-)
-from crfrnn_jax.evaluation.scoring import Score, score
-from crfrnn_jax.evaluation.tuning import tune_postprocessing
-from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.training.checkpoints import load_for_evaluation
-
-logger = logging.getLogger(__name__)
+from crfrnn_jax.evaluation.scoring import Score
 
 TRIMAP_WIDTHS = tuple(range(1, 11))
 ROW_TITLES = {
@@ -33,84 +15,7 @@ ROW_TITLES = {
 }
 
 
-def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> str:
-    """Scores checkpoints on the validation images and writes the results.
-
-    Nothing but the checkpoints is needed: they carry the config. Written are
-    `results.json`, `results.md`, `trimap.png` and `panels.png`.
-
-    Args:
-      plain: checkpoint of the network trained without the CRF, for the plain and the
-        post-processing rows, or None to leave those out.
-      end_to_end: checkpoint of the network trained with the CRF, or None.
-      directory: where the results go; made if it is not there.
-
-    Returns:
-      The tables as Markdown.
-
-    Raises:
-      CheckpointError: a checkpoint is missing or damaged.
-      ValueError, FileNotFoundError: the data the config names is not there or wrong.
-    """
-    loaded = {
-        row: load_for_evaluation(path)
-        for row, path in (("plain", plain), ("end_to_end", end_to_end))
-        if path is not None
-    }
-    _, meta = next(iter(loaded.values()))
-    config = ConfigDict(meta["config"])
-    data = load_dataset(config.data)
-    model = build_segmenter(config, data.num_labels)
-    results: dict[str, Any] = {"class_names": list(data.class_names)}
-
-    predictors: dict[str, Predict] = {}
-    if "plain" in loaded:
-        params, _ = loaded["plain"]
-        predictors["plain"] = plain_predictor(model, params)
-        setting = _tune(config, model, params, data)
-        results["postprocessing"] = setting._asdict()
-        predictors["postprocessing"] = postprocessing_predictor(
-            model, params, setting, config.eval.num_iterations
-        )
-    if "end_to_end" in loaded:
-        params, _ = loaded["end_to_end"]
-        predictors["end_to_end"] = end_to_end_predictor(
-            model, params, config.eval.num_iterations
-        )
-
-    scores = score(
-        predictors, data, eval_examples(data, "val"), trimap_widths=TRIMAP_WIDTHS
-    )
-    results["trimap_widths"] = list(TRIMAP_WIDTHS)
-    results["rows"] = {row: scores[row].summary() for row in scores}
-    tables = format_tables(scores, data)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (directory / "results.md").write_text(tables)
-    plot_trimaps(directory / "trimap.png", scores)
-    examples = eval_examples(data, "val", limit=config.eval.panels)
-    save_panels(directory / "panels.png", predictors, data, examples)
-    return tables
-
-
-def _tune(
-    config: ConfigDict, model: Segmenter, params: Any, data: SegmentationData
-) -> CRFSetting:
-    def report(setting: CRFSetting, result: float) -> None:
-        numbers = " ".join(f"{number:g}" for number in setting)
-        logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
-
-    return tune_postprocessing(
-        unary_scorer(model, params),
-        data,
-        eval_examples(data, "train", limit=config.postprocessing.train_images),
-        [CRFSetting(*candidate) for candidate in config.postprocessing.candidates],
-        num_iterations=config.eval.num_iterations,
-        report=report,
-    )
-
-
-def format_tables(scores: Mapping[str, Score], data: SegmentationData) -> str:
+def format_tables(scores: Mapping[str, Score], class_names: Sequence[str]) -> str:
     """The results as Markdown, in per cent: the rows, the trimaps, the classes."""
     summaries = {ROW_TITLES[row]: scores[row].summary() for row in scores}
     lines = ["| | mean IoU | pixel accuracy |", "| --- | ---: | ---: |"]
@@ -124,7 +29,7 @@ def format_tables(scores: Mapping[str, Score], data: SegmentationData) -> str:
         lines.append(f"| {title} | {_per_cent(summary['trimap_mean_iou'])} |")
     lines += ["", "| IoU | " + " | ".join(summaries) + " |"]
     lines.append("| --- |" + " ---: |" * len(summaries))
-    for i, name in enumerate(data.class_names):
+    for i, name in enumerate(class_names):
         ious = [summary["iou_per_class"][i] for summary in summaries.values()]
         lines.append(f"| {name} | {_per_cent(ious)} |")
     return "\n".join(lines) + "\n"
@@ -137,8 +42,6 @@ def _per_cent(numbers: list[float | None]) -> str:
 def plot_trimaps(path: Path, scores: Mapping[str, Score]) -> None:
     """Plots the mean IoU near the boundaries by the width of the band."""
     # The object interface: it needs no display and keeps no global figure.
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     for row, row_score in scores.items():

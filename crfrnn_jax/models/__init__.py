@@ -17,8 +17,8 @@ def build_segmenter(config: Any, num_labels: int) -> Segmenter:
     """The segmenter that a config describes.
 
     Args:
-      config: with `model` (the backbone's name and attributes) and `crf` (the attributes
-        of the CRF layer).
+      config: with `model` (the backbone's name and attributes) and `crf` (the
+        attributes of the CRF layer).
       num_labels: number of labels.
 
     Raises:

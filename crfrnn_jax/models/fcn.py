@@ -1,4 +1,4 @@
-"""Fully convolutional networks with skip connections (Long, Shelhamer, Darrell 2015)."""
+"""Fully convolutional networks with skips (Long, Shelhamer, Darrell 2015)."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ class FCN(nn.Module):
     """A small residual FCN, trained from scratch in minutes on a CPU.
 
     Every stage halves the resolution. As in FCN-8s, the last stages each give a score
-    map; the coarsest is doubled in size, added to the next finer one, and so on, and the
-    sum is scaled up to the image bilinearly. Takes images of any size.
+    map; the coarsest is doubled in size, added to the next finer one, and so on, and
+    the sum is scaled up to the image bilinearly. Takes images of any size.
 
     Attributes:
       num_labels: number of labels.

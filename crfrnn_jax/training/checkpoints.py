@@ -1,8 +1,8 @@
 """Checkpoints: everything that a run needs to go on, and an evaluation to start.
 
 A work directory holds `checkpoints/<stage>/<step>/`, written by Orbax, which puts a
-checkpoint under its name only once it is whole. Each carries the parameters, the rest of
-the training state, the config and the position in the data.
+checkpoint under its name only once it is whole. Each carries the parameters, the rest
+of the training state, the config and the position in the data.
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ import jax
 import orbax.checkpoint as ocp
 
 from crfrnn_jax.training.steps import TrainState
-
 
 _ITEMS = ("params", "training", "meta")
 
@@ -103,7 +102,9 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     step = int(path.name)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(path.parent, options=options, item_names=_ITEMS) as manager:
+    with ocp.CheckpointManager(
+        path.parent, options=options, item_names=_ITEMS
+    ) as manager:
         try:
             saved = manager.item_metadata(step)["params"]
             abstract = jax.tree.map(

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
+# An ml_collections.ConfigDict, whose values have no static types.
+Config = Any
 
 STAGES = ("fcn", "plain", "end_to_end")
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Checks the values that would otherwise fail late, or pass and mislead.
 
     Raises:
@@ -18,12 +19,14 @@ def check_config(config: ConfigDict) -> None:
             raise ValueError(f"config.stages: expected names of {STAGES}, got {name!r}")
         stage, key = config[name], f"config.{name}"
         for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
-            _check(getattr(stage, field) >= 1, f"{key}.{field}", "at least 1", stage[field])
+            _check(
+                getattr(stage, field) >= 1, f"{key}.{field}", "at least 1", stage[field]
+            )
         _check(
             stage.checkpoint_every % config.log_every == 0,
             f"{key}.checkpoint_every",
-            f"a multiple of config.log_every ({config.log_every}): a loss is seen to be "
-            "finite before its checkpoint is written",
+            f"a multiple of config.log_every ({config.log_every}), so that a loss is "
+            "seen to be finite before its checkpoint is written",
             stage.checkpoint_every,
         )
         _check(
@@ -49,7 +52,9 @@ def check_config(config: ConfigDict) -> None:
             stage.start_from,
         )
     for field in ("theta_alpha", "theta_beta", "theta_gamma"):
-        _check(config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field])
+        _check(
+            config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
+        )
     _check(
         config.class_weighting in ("none", "log"),
         "config.class_weighting",
@@ -63,7 +68,9 @@ def _check(holds: bool, key: str, expected: str, got: Any) -> None:
         raise ValueError(f"{key}: expected {expected}, got {got!r}")
 
 
-def differences(one: dict[str, Any], other: dict[str, Any], prefix="config") -> list[str]:
+def differences(
+    one: dict[str, Any], other: dict[str, Any], prefix="config"
+) -> list[str]:
     """The keys in which two configs differ, as "config.key: one -> other"."""
     found = []
     for key in sorted(one.keys() | other.keys()):

@@ -30,7 +30,11 @@ class Journal:
 
     def __init__(self, workdir: Path, stage: str, steps: int):
         self._file = (workdir / "metrics.jsonl").open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard" / stage)) if SummaryWriter else None
+        self._board = (
+            SummaryWriter(str(workdir / "tensorboard" / stage))
+            if SummaryWriter
+            else None
+        )
         self._stage = stage
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -68,4 +72,6 @@ class Journal:
         text = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self._progress.update(self._task, completed=step, scalars=text)
         if not self._progress.console.is_terminal:
-            self._progress.console.print(f"{self._stage} {step}: {text}", highlight=False, soft_wrap=True)
+            self._progress.console.print(
+                f"{self._stage} {step}: {text}", highlight=False, soft_wrap=True
+            )

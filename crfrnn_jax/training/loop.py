@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from crfrnn_jax.data import (
     SegmentationData,
@@ -25,7 +24,7 @@ from crfrnn_jax.training.checkpoints import (
     latest_checkpoint,
     load_for_evaluation,
 )
-from crfrnn_jax.training.configuration import check_config, differences
+from crfrnn_jax.training.configuration import Config, check_config, differences
 from crfrnn_jax.training.journal import Journal
 from crfrnn_jax.training.steps import (
     init_params,
@@ -40,7 +39,7 @@ class NonFiniteLossError(Exception):
     """The loss became infinite or NaN; the last checkpoint is from before."""
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: Config, workdir: Path) -> None:
     """Runs every stage of the config that is not done yet.
 
     A stage starts from the parameters of the one it names, or afresh. The same call on
@@ -67,7 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 
 def _run_stage(
-    config: ConfigDict,
+    config: Config,
     name: str,
     model: Segmenter,
     data: SegmentationData,
@@ -76,6 +75,7 @@ def _run_stage(
 ) -> None:
     stage = config[name]
     optimizer = make_optimizer(stage)
+    schedule = stage_schedule(stage)
     train_step = make_train_step(
         model,
         optimizer,
@@ -122,13 +122,15 @@ def _run_stage(
                 means = _means_of_finite(recorded, name, step)
                 seconds = time.monotonic() - started
                 means["images_per_second"] = len(recorded) * stage.batch_size / seconds
-                means["learning_rate"] = float(stage_schedule(stage)(step - 1))
+                means["learning_rate"] = float(np.asarray(schedule(step - 1)))
                 journal.write(step, means)
                 recorded = []
             if due(step, stage.checkpoint_every):
                 checkpoints.save(state, meta | {"data": batches.get_state()})
             if due(step, stage.eval_every):
-                scores = _validate(config, name, model, state.params, data, workdir, step)
+                scores = _validate(
+                    config, name, model, state.params, data, workdir, step
+                )
                 journal.write(step, scores)
             if not recorded:
                 started = time.monotonic()
@@ -137,7 +139,7 @@ def _run_stage(
 
 
 def _initial_params(
-    config: ConfigDict, stage: Any, model: Segmenter, workdir: Path
+    config: Config, stage: Config, model: Segmenter, workdir: Path
 ) -> Any:
     if not stage.start_from:
         return init_params(model, jax.random.key(config.seed))
@@ -157,7 +159,7 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
 def _means_of_finite(
     recorded: list[dict[str, jax.Array]], stage: str, last_step: int
 ) -> dict[str, float]:
-    """Means of the scalars of the steps up to the last; an error if one is not finite."""
+    """Means of the scalars of these steps; an error if one is not finite."""
     recorded = jax.device_get(recorded)
     for step, scalars in enumerate(recorded, last_step - len(recorded) + 1):
         if not all(np.isfinite(value) for value in scalars.values()):
@@ -175,7 +177,7 @@ def _means_of_finite(
 
 
 def _validate(
-    config: ConfigDict,
+    config: Config,
     stage: str,
     model: Segmenter,
     params: Any,
@@ -192,7 +194,9 @@ def _validate(
     scores = score(rows, data, eval_examples(data, "val", limit=limit))
     examples = eval_examples(data, "val", limit=config.eval.panels)
     save_panels(workdir / "panels" / f"{stage}_{step:06d}.png", rows, data, examples)
-    return {f"val_mean_iou_{row}": rows_score.mean_iou for row, rows_score in scores.items()}
+    return {
+        f"val_mean_iou_{row}": rows_score.mean_iou for row, rows_score in scores.items()
+    }
 
 
 def class_weights(data: SegmentationData) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The training step: state, optimiser, one update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import optax
 
 from crfrnn_jax.losses import softmax_cross_entropy
 from crfrnn_jax.models import Segmenter
+from crfrnn_jax.training.configuration import Config
 
 
 class TrainState(NamedTuple):
@@ -27,14 +28,14 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-def stage_schedule(stage: Any) -> optax.Schedule:
+def stage_schedule(stage: Config) -> optax.Schedule:
     """The network's learning rate by step: linear warm-up, then a cosine to zero."""
     return optax.warmup_cosine_decay_schedule(
         0.0, stage.learning_rate, stage.warmup_steps, stage.steps
     )
 
 
-def make_optimizer(stage: Any) -> optax.GradientTransformation:
+def make_optimizer(stage: Config) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay, and rates of their own for the CRF.
 
     The paper multiplies the network's rate by 10 000 for the kernel weights and by 1000
@@ -44,7 +45,6 @@ def make_optimizer(stage: Any) -> optax.GradientTransformation:
     Args:
       stage: one of the config's stages.
     """
-
     schedule = stage_schedule(stage)
 
     def crf(rate: float) -> optax.GradientTransformation:
@@ -52,7 +52,7 @@ def make_optimizer(stage: Any) -> optax.GradientTransformation:
             return optax.set_to_zero()
         return optax.adam(lambda step: schedule(step) * (rate / stage.learning_rate))
 
-    rules = {
+    rules: dict[Hashable, optax.GradientTransformation] = {
         "backbone": optax.adamw(schedule, weight_decay=stage.weight_decay),
         "weights": crf(stage.weights_learning_rate),
         "compatibility": crf(stage.compatibility_learning_rate),
@@ -91,7 +91,7 @@ def make_train_step(
     *,
     use_crf: bool,
     ignore_label: int,
-    class_weights: jax.Array | None,
+    class_weights: jax.typing.ArrayLike | None,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict]]:
     """The compiled update of one stage.
 
@@ -109,7 +109,7 @@ def make_train_step(
     method = model.__call__ if use_crf else model.unary
 
     def loss_fn(params, batch, key):
-        logits = model.apply(
+        logits: Any = model.apply(
             {"params": params}, batch["image"], method=method, rngs={"dropout": key}
         )
         return softmax_cross_entropy(

@@ -1,0 +1,29 @@
+# make train: set up, train the embedded default, evaluate it.   make test: the tests.
+PYTHON ?= python3
+VENV := .venv
+WORKDIR ?= runs/shapes
+SETUP := $(VENV)/.installed
+
+.PHONY: setup train test lint clean
+
+setup: $(SETUP)
+
+$(SETUP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable ".[train,dev]"
+	touch $@
+
+train: setup
+	$(VENV)/bin/python train.py --config=configs/shapes.py --workdir=$(WORKDIR)
+	$(VENV)/bin/python eval.py --workdir=$(WORKDIR)
+
+test: setup
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=worksteal
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+
+clean:
+	rm -rf $(VENV) runs

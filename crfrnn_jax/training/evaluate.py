@@ -1,0 +1,104 @@
+"""The evaluation of a run, from its checkpoints alone."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
+from crfrnn_jax.evaluation.panels import save_panels
+from crfrnn_jax.evaluation.prediction import (
+    CRFSetting,
+    Predict,
+    end_to_end_predictor,
+    plain_predictor,
+    postprocessing_predictor,
+    unary_scorer,
+)
+from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trimaps
+from crfrnn_jax.evaluation.scoring import score
+from crfrnn_jax.evaluation.tuning import tune_postprocessing
+from crfrnn_jax.models import Segmenter, build_segmenter
+from crfrnn_jax.training.checkpoints import load_for_evaluation
+from crfrnn_jax.training.configuration import Config
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> str:
+    """Scores checkpoints on the validation images and writes the results.
+
+    Nothing but the checkpoints is needed: they carry the config. Written are
+    `results.json`, `results.md`, `trimap.png` and `panels.png`.
+
+    Args:
+      plain: checkpoint of the network trained without the CRF, for the plain and the
+        post-processing rows, or None to leave those out.
+      end_to_end: checkpoint of the network trained with the CRF, or None.
+      directory: where the results go; made if it is not there.
+
+    Returns:
+      The tables as Markdown.
+
+    Raises:
+      CheckpointError: a checkpoint is missing or damaged.
+      ValueError, FileNotFoundError: the data the config names is not there or wrong.
+    """
+    loaded = {
+        row: load_for_evaluation(path)
+        for row, path in (("plain", plain), ("end_to_end", end_to_end))
+        if path is not None
+    }
+    _, meta = next(iter(loaded.values()))
+    config: Config = ConfigDict(meta["config"])
+    data = load_dataset(config.data)
+    model = build_segmenter(config, data.num_labels)
+    results: dict[str, Any] = {"class_names": list(data.class_names)}
+
+    predictors: dict[str, Predict] = {}
+    if "plain" in loaded:
+        params, _ = loaded["plain"]
+        predictors["plain"] = plain_predictor(model, params)
+        setting = _tune(config, model, params, data)
+        results["postprocessing"] = setting._asdict()
+        predictors["postprocessing"] = postprocessing_predictor(
+            model, params, setting, config.eval.num_iterations
+        )
+    if "end_to_end" in loaded:
+        params, _ = loaded["end_to_end"]
+        predictors["end_to_end"] = end_to_end_predictor(
+            model, params, config.eval.num_iterations
+        )
+
+    scores = score(
+        predictors, data, eval_examples(data, "val"), trimap_widths=TRIMAP_WIDTHS
+    )
+    results["trimap_widths"] = list(TRIMAP_WIDTHS)
+    results["rows"] = {row: scores[row].summary() for row in scores}
+    tables = format_tables(scores, data.class_names)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (directory / "results.md").write_text(tables)
+    plot_trimaps(directory / "trimap.png", scores)
+    examples = eval_examples(data, "val", limit=config.eval.panels)
+    save_panels(directory / "panels.png", predictors, data, examples)
+    return tables
+
+
+def _tune(
+    config: Config, model: Segmenter, params: Any, data: SegmentationData
+) -> CRFSetting:
+    def report(setting: CRFSetting, result: float) -> None:
+        numbers = " ".join(f"{number:g}" for number in setting)
+        logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
+
+    return tune_postprocessing(
+        unary_scorer(model, params),
+        data,
+        eval_examples(data, "train", limit=config.postprocessing.train_images),
+        [CRFSetting(*candidate) for candidate in config.postprocessing.candidates],
+        num_iterations=config.eval.num_iterations,
+        report=report,
+    )

@@ -1,0 +1,362 @@
+"""The mean field against a label-by-label reference, its derivatives and symmetries.
+
+What the lattice does is tested in its own modules, so what follows from the mean field
+alone is tested with the exact filter, which compiles ten times faster.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import central_difference, crf, softmax
+
+from crfrnn_jax import (
+    CRFParams,
+    Filters,
+    bilateral_features,
+    crf_rnn,
+    init_crf_params,
+    mean_field_step,
+    normalised_filter,
+    spatial_features,
+)
+from crfrnn_jax.crf import _crf_rnn
+
+HEIGHT, WIDTH, LABELS = 6, 7, 3
+THETAS = {"theta_alpha": 5.0, "theta_beta": 60.0, "theta_gamma": 2.5}
+METHODS = ["lattice", "exact"]
+
+
+def random_case(seed=0, dtype=np.float32):
+    """An image, logits and parameters without any symmetry."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(dtype)
+    logits = rng.normal(size=(HEIGHT, WIDTH, LABELS)).astype(dtype)
+    square = (3, LABELS, LABELS)
+    params = CRFParams(*rng.normal(size=square).astype(dtype))
+    return image, logits, params
+
+
+CASE = random_case()
+
+
+def assert_marginals_close(one, other, **tolerance):
+    np.testing.assert_allclose(
+        softmax(np.asarray(one, np.float64)),
+        softmax(np.asarray(other, np.float64)),
+        **tolerance,
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inference_is_the_references(method):
+    """Logits of order ten after five float32 iterations, each to a few millionths."""
+    refined = crf_rnn(*CASE, **THETAS, method=method)
+    assert refined.dtype == jnp.float32
+    truth = crf(*CASE, THETAS.values(), 5, method)
+    assert np.abs(truth - CASE[1]).max() > 0.5
+    np.testing.assert_allclose(refined, truth, atol=1e-4)
+
+
+def test_inference_with_the_authors_parameters_is_the_references():
+    """And their default widths; the lattice is compiled for these shapes already."""
+    image, logits, _ = CASE
+    params = init_crf_params(LABELS)
+    truth = crf(image, logits, params, (160, 3, 3), 5, "lattice")
+    np.testing.assert_allclose(crf_rnn(image, logits, params), truth, atol=1e-4)
+
+
+def test_initial_parameters_are_the_authors():
+    params = init_crf_params(3)
+    assert params._fields == ("spatial_weights", "bilateral_weights", "compatibility")
+    for matrix, scale in zip(params, (3, 5, -1), strict=True):
+        np.testing.assert_array_equal(matrix, scale * np.eye(3))
+        assert matrix.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("num_iterations", [1, 10])
+def test_any_number_of_iterations_is_the_references(num_iterations):
+    options = THETAS | {"num_iterations": num_iterations, "method": "exact"}
+    truth = crf(*CASE, THETAS.values(), num_iterations, "exact")
+    np.testing.assert_allclose(crf_rnn(*CASE, **options), truth, atol=1e-4)
+
+
+def test_no_iterations_return_the_logits():
+    unchanged = crf_rnn(*CASE, num_iterations=0, method="exact")
+    np.testing.assert_array_equal(unchanged, CASE[1])
+
+
+def test_iterations_are_steps():
+    image, logits, params = CASE
+    features = (
+        spatial_features((HEIGHT, WIDTH), THETAS["theta_gamma"]),
+        bilateral_features(image, THETAS["theta_alpha"], THETAS["theta_beta"]),
+    )
+    filters = Filters(*(normalised_filter(f, jnp.float32, "exact") for f in features))
+    unary = current = jnp.asarray(logits).reshape(-1, LABELS)
+    for num_iterations in (1, 2, 3):
+        previous, current = current, mean_field_step(current, unary, params, filters)
+        assert np.abs(current - previous).max() > 1e-2
+        refined = crf_rnn(
+            *CASE, **THETAS, num_iterations=num_iterations, method="exact"
+        )
+        np.testing.assert_allclose(
+            refined.reshape(-1, LABELS), current, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_normalised_filters_keep_constants(method):
+    features = bilateral_features(CASE[0], THETAS["theta_alpha"], THETAS["theta_beta"])
+    constant = np.full((HEIGHT * WIDTH, 2), 0.3, np.float32)
+    filtered = jax.jit(normalised_filter(features, jnp.float32, method))(constant)
+    np.testing.assert_allclose(filtered, constant, rtol=1e-5)
+
+
+# Symmetries
+
+
+def test_a_constant_per_pixel_changes_no_marginal():
+    image, logits, params = CASE
+    constant = np.random.default_rng(1).normal(size=(HEIGHT, WIDTH, 1)) * 5
+    shifted = crf_rnn(
+        image, logits + constant.astype(np.float32), params, **THETAS, method="exact"
+    )
+    refined = crf_rnn(*CASE, **THETAS, method="exact")
+    assert np.abs(shifted - refined).max() > 1
+    assert_marginals_close(shifted, refined, atol=1e-5)
+
+
+def test_minus_the_identity_is_potts():
+    image, logits, params = CASE
+    identity = np.eye(LABELS, dtype=np.float32)
+    authors, potts = (
+        crf_rnn(
+            image, logits, params._replace(compatibility=c), **THETAS, method="exact"
+        )
+        for c in (-identity, 1 - identity)
+    )
+    # The two differ by the sum of the messages, the same for every label only where
+    # the marginals are weighted evenly, as with the authors' initial weights.
+    assert np.abs(authors - potts).max() > 1e-2
+    assert_marginals_close(authors, potts, atol=1e-5)
+
+
+def test_labels_are_interchangeable():
+    image, logits, params = CASE
+    order = np.array([2, 0, 1])
+    permuted = CRFParams(*(matrix[np.ix_(order, order)] for matrix in params))
+    refined = crf_rnn(*CASE, **THETAS, method="exact")
+    np.testing.assert_allclose(
+        crf_rnn(image, logits[..., order], permuted, **THETAS, method="exact"),
+        refined[..., order],
+        atol=1e-5,
+    )
+
+
+def test_mirrored_images_give_mirrored_results():
+    """So x and y, height and width are told apart; distances alone count."""
+    image, logits, params = CASE
+    refined = crf_rnn(*CASE, **THETAS, method="exact")
+    for axis in (0, 1):
+        mirrored = crf_rnn(
+            np.flip(image, axis),
+            np.flip(logits, axis),
+            params,
+            **THETAS,
+            method="exact",
+        )
+        np.testing.assert_allclose(mirrored, np.flip(refined, axis), atol=1e-5)
+    turned = crf_rnn(
+        image.swapaxes(0, 1), logits.swapaxes(0, 1), params, **THETAS, method="exact"
+    )
+    np.testing.assert_allclose(turned, refined.swapaxes(0, 1), atol=1e-5)
+
+
+# Dtypes
+
+
+def test_uint8_images_are_the_same_as_float_images():
+    image, logits, params = CASE
+    image = image.astype(np.uint8)
+    results = [
+        crf_rnn(image.astype(dtype), logits, params, **THETAS, method="exact")
+        for dtype in (np.float32, np.uint8, np.int32)
+    ]
+    assert np.abs(results[0] - logits).max() > 0.5
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_logits_of_half_precision_give_float32(dtype):
+    image, logits, params = CASE
+    half = jnp.asarray(logits, dtype)
+    refined = crf_rnn(image, half, params, **THETAS, method="exact")
+    assert refined.dtype == jnp.float32
+    rounded = crf_rnn(image, half.astype(jnp.float32), params, **THETAS, method="exact")
+    np.testing.assert_array_equal(refined, rounded)
+
+
+def test_inference_does_not_depend_on_the_64_bit_mode():
+    off = crf_rnn(*CASE, **THETAS)
+    with jax.enable_x64(True):
+        on = crf_rnn(*CASE, **THETAS)
+    assert on.dtype == off.dtype == jnp.float32
+    np.testing.assert_allclose(on, off, rtol=1e-5, atol=1e-5)
+
+
+# Transformations
+
+
+def test_jit_and_vmap_are_a_loop():
+    """One compilation for both: a batch of images, each with a lattice of its own."""
+    image, logits, params = CASE
+    images = np.stack([image, 0 * image])
+    both = np.stack([logits, logits[::-1]])
+
+    @jax.jit
+    def refine(images, logits):
+        return jax.vmap(lambda i, u: crf_rnn(i, u, params, **THETAS))(images, logits)
+
+    for refined, *inputs in zip(refine(images, both), images, both, strict=True):
+        alone = crf_rnn(*inputs, params, **THETAS)
+        np.testing.assert_allclose(refined, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_other_values_do_not_compile_again():
+    image, logits, params = CASE
+    crf_rnn(*CASE, **THETAS, method="exact")
+    compiled = _crf_rnn._cache_size()
+    wider = {name: 2 * theta for name, theta in THETAS.items()}
+    doubled = CRFParams(*(2 * matrix for matrix in params))
+    refined = crf_rnn(image / 2, 2 * logits, doubled, **wider, method="exact")
+    assert np.isfinite(refined).all()
+    assert _crf_rnn._cache_size() == compiled
+    crf_rnn(image[:-1], logits[:-1], params, **THETAS, method="exact")
+    assert _crf_rnn._cache_size() == compiled + 1
+
+
+# Derivatives
+
+ARGUMENTS = ["image", "logits", *CRFParams._fields, *THETAS]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def float64_case(request):
+    """A weighted sum of refined logits in float64, and its gradient in everything."""
+    image, logits, params = random_case(2, np.float64)
+    arguments = dict(zip(CRFParams._fields, params, strict=True))
+    arguments |= {"image": image, "logits": logits}
+    arguments |= {name: np.float64(theta) for name, theta in THETAS.items()}
+    weights = np.random.default_rng(3).normal(size=logits.shape)
+
+    @jax.jit
+    def loss(arguments):
+        arguments = dict(arguments)
+        params = CRFParams(*(arguments.pop(name) for name in CRFParams._fields))
+        image, logits = arguments.pop("image"), arguments.pop("logits")
+        refined = crf_rnn(
+            image, logits, params, num_iterations=3, method=request.param, **arguments
+        )
+        return jnp.sum(weights * refined)
+
+    with jax.enable_x64(True):
+        value, gradient = jax.jit(jax.value_and_grad(loss))(arguments)
+        assert value.dtype == jnp.float64
+
+        def value_of(arguments):
+            return loss(arguments)
+
+        yield value_of, arguments, gradient
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_gradients_are_central_differences(float64_case, name):
+    """Steps of a ten-millionth of the argument's size stay inside every simplex."""
+    loss, arguments, gradient = float64_case
+    argument = arguments[name]
+    rng = np.random.default_rng(4)
+    direction = rng.normal(size=np.shape(argument)) * np.abs(argument).max()
+
+    def of_one(x):
+        return loss(arguments | {name: x})
+
+    slope = central_difference(of_one, argument, direction, 1e-7)
+    assert abs(slope) > 1e-3
+    assert np.shape(gradient[name]) == np.shape(argument)
+    np.testing.assert_allclose(np.vdot(gradient[name], direction), slope, rtol=1e-5)
+
+
+# Inputs that are not finite
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["image", "logits"])
+@pytest.mark.parametrize("method", METHODS)
+def test_pixels_that_are_not_finite_never_get_a_number(method, where, bad):
+    image, logits, params = random_case()
+    (image if where == "image" else logits)[2, 3, 1] = bad
+    refined = crf_rnn(image, logits, params, **THETAS, method=method)
+    assert refined.shape == logits.shape
+    assert np.isnan(refined[2, 3]).all()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"image": np.ones((HEIGHT, WIDTH))},
+            r"image: expected shape \[height, width, channels\], got \[6, 7\]",
+        ),
+        (
+            {"image": np.ones((HEIGHT, WIDTH, 0))},
+            r"image: axis 'channels' is empty, got shape \[6, 7, 0\]",
+        ),
+        (
+            {"logits": np.ones((HEIGHT, LABELS))},
+            r"logits: expected shape \[height=6, width=7, labels\], got \[6, 3\]",
+        ),
+        (
+            {"logits": np.ones((WIDTH, HEIGHT, LABELS))},
+            r"logits: expected shape \[height=6, width=7, labels\], got \[7, 6, 3\]",
+        ),
+        (
+            {"logits": np.ones((HEIGHT, WIDTH, LABELS), int)},
+            r"logits: expected floating-point values, got dtype int",
+        ),
+        (
+            {"params": init_crf_params(4)},
+            r"params\.spatial_weights: expected shape .*labels=3.*got \[4, 4\]",
+        ),
+        (
+            {"params": CASE[2]._replace(bilateral_weights=np.ones(LABELS))},
+            r"params\.bilateral_weights: expected shape .*labels=3.*got \[3\]",
+        ),
+        (
+            {"params": CASE[2]._replace(compatibility=np.eye(LABELS, dtype=int))},
+            r"params\.compatibility: expected floating-point .*got dtype int",
+        ),
+        ({"theta_alpha": 0.0}, "theta_alpha: expected a positive finite .*got 0.0"),
+        ({"theta_beta": -3}, "theta_beta: expected a positive finite .*got -3"),
+        ({"theta_gamma": np.nan}, "theta_gamma: expected a positive .*got nan"),
+        ({"theta_gamma": np.ones(2)}, r"theta_gamma: expected a scalar, .*\(2,\)"),
+        ({"num_iterations": -1}, "num_iterations: expected at least 0, got -1"),
+        ({"num_iterations": 2.0}, r"num_iterations: expected an integer, got 2\.0"),
+        ({"method": "dense"}, r"method: expected one of .*'exact'.*got 'dense'"),
+    ],
+)
+def test_bad_arguments_raise(changes, message):
+    image, logits, params = CASE
+    arguments = {"image": image, "logits": logits, "params": params} | changes
+    with pytest.raises(ValueError, match=message):
+        crf_rnn(**arguments)
+
+
+@pytest.mark.parametrize("num_labels", [0, -2, 3.0])
+def test_bad_numbers_of_labels_raise(num_labels):
+    with pytest.raises(ValueError, match=f"num_labels: expected .*got {num_labels}"):
+        init_crf_params(num_labels)

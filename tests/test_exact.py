@@ -1,0 +1,134 @@
+"""The exact filter against a dense matrix, in memory that stays small."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+from oracles import central_difference, dense_filter
+
+from crfrnn_jax import exact, exact_filter
+
+POINTS = 130
+RNG = np.random.default_rng(0)
+FEATURES = (2 * RNG.normal(size=(POINTS, 3))).astype(np.float32)
+VALUES = RNG.normal(size=(POINTS, 4)).astype(np.float32)
+
+
+def assert_dense(filtered, features=FEATURES, values=VALUES):
+    """To a millionth of the largest: float32 sums of terms of both signs."""
+    truth = dense_filter(features, values)
+    assert filtered.dtype == values.dtype
+    np.testing.assert_allclose(filtered, truth, atol=2e-6 * np.abs(truth).max())
+
+
+def test_filter_is_the_dense_kernels():
+    assert_dense(exact_filter(FEATURES, VALUES))
+
+
+def test_filter_of_one_point_is_its_value():
+    np.testing.assert_array_equal(exact_filter(FEATURES[:1], VALUES[:1]), VALUES[:1])
+
+
+def test_features_far_from_the_origin_lose_nothing():
+    """Distances are taken between points, not expanded to |x|^2 - 2xy + |y|^2."""
+    features = np.round(FEATURES * 64) / np.float32(64) + np.float32(1e4)
+    assert_dense(exact_filter(features, VALUES), features)
+
+
+@pytest.mark.parametrize("points_a_block", [1, 32, 65, 129, 130, 1000])
+def test_blocks_of_any_size_give_the_same(monkeypatch, points_a_block):
+    monkeypatch.setattr(exact, "_BLOCK_ENTRIES", points_a_block * POINTS)
+    assert_dense(jax.jit(exact_filter.__wrapped__)(FEATURES, VALUES))
+
+
+def test_derivative_by_the_values_is_the_filter_itself():
+    _, transpose = jax.vjp(lambda v: exact_filter(FEATURES, v), VALUES)
+    (cotangent,) = transpose(jnp.asarray(VALUES[::-1]))
+    assert_dense(cotangent, values=VALUES[::-1])
+
+
+@pytest.mark.parametrize("points_a_block", [32, 1000])
+@pytest.mark.parametrize("argument", [0, 1])
+def test_gradients_are_central_differences(monkeypatch, argument, points_a_block):
+    monkeypatch.setattr(exact, "_BLOCK_ENTRIES", points_a_block * POINTS)
+    arguments = [FEATURES.astype(np.float64), VALUES.astype(np.float64)]
+    direction = np.random.default_rng(1).normal(size=arguments[argument].shape)
+
+    @jax.jit
+    def loss(features, values):
+        return jnp.sum(exact_filter.__wrapped__(features, values) ** 2)
+
+    def of_one(x):
+        return loss(*arguments[:argument], x, *arguments[argument + 1 :])
+
+    with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(loss, argument))(*arguments)
+        slope = central_difference(of_one, arguments[argument], direction, 1e-6)
+    np.testing.assert_allclose(np.vdot(gradient, direction), slope, rtol=1e-7)
+
+
+def test_vmap_is_a_loop():
+    features = np.stack([FEATURES, 2 * FEATURES])
+    values = np.stack([VALUES, VALUES[::-1]])
+    for filtered, f, v in zip(
+        jax.vmap(exact_filter)(features, values), features, values, strict=True
+    ):
+        assert_dense(filtered, f, v)
+
+
+def test_filter_does_not_depend_on_the_64_bit_mode():
+    with jax.enable_x64(True):
+        on = exact_filter(FEATURES, VALUES)
+    assert on.dtype == jnp.float32
+    np.testing.assert_allclose(on, exact_filter(FEATURES, VALUES), rtol=1e-6)
+
+
+def array_sizes(jaxpr):
+    """Sizes of all results computed in a jaxpr and the jaxprs inside it."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.size for variable in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from array_sizes(inner)
+
+
+@pytest.mark.parametrize("function", ["filter", "gradient"])
+def test_no_array_grows_with_the_square_of_the_points(function):
+    """At 100 000 points the kernel has 10^10 entries; blocks have 4 million, times d."""
+    points, d, channels = 100_000, 5, 2
+    features = jax.ShapeDtypeStruct((points, d), jnp.float32)
+    values = jax.ShapeDtypeStruct((points, channels), jnp.float32)
+
+    def loss(features, values):
+        return jnp.sum(exact_filter(features, values))
+
+    traced = exact_filter if function == "filter" else jax.grad(loss, argnums=(0, 1))
+    jaxpr = jax.make_jaxpr(traced)(features, values).jaxpr
+    largest = max(array_sizes(jaxpr))
+    assert points * d <= largest <= exact._BLOCK_ENTRIES * d
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_never_filter_to_numbers(bad):
+    features = FEATURES.copy()
+    features[17, 1] = bad
+    filtered = exact_filter(features, VALUES)
+    assert np.isnan(filtered[17]).all()
+    if np.isnan(bad):
+        assert np.isnan(filtered).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "values", "message"),
+    [
+        (FEATURES[0], VALUES, r"features: expected shape \[points, d\], got \[3\]"),
+        (FEATURES, VALUES[0], r"values: expected shape \[points=130, .*got \[4\]"),
+        (FEATURES, VALUES[:9], r"values: expected shape \[points=130, .*got \[9, 4\]"),
+        (FEATURES[:, :0], VALUES, r"features: axis 'd' is empty, got shape \[130, 0\]"),
+        (FEATURES.astype(int), VALUES, r"features: expected floating.*got dtype int"),
+        (FEATURES, VALUES.astype(int), r"values: expected floating.*got dtype int"),
+    ],
+)
+def test_bad_arguments_raise(features, values, message):
+    with pytest.raises(ValueError, match=message):
+        exact_filter(features, values)

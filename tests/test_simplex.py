@@ -1,0 +1,106 @@
+"""The embedding of points against the loops of the reference."""
+
+import jax
+import numpy as np
+import pytest
+from oracles import embed_point
+
+from crfrnn_jax.simplex import elevation_matrix, embed
+
+POINTS = 60
+
+
+def features_of(d, offset=0.0):
+    rng = np.random.default_rng(d)
+    return (offset + 4 * rng.normal(size=(d, POINTS))).astype(np.float32)
+
+
+def embed64(features):
+    with jax.enable_x64(True):
+        return jax.jit(embed)(features)
+
+
+def vertices_of(simplex):
+    """Integer coordinates [remainders, d + 1, points] that base and rank stand for."""
+    base, rank = np.asarray(simplex.base), np.asarray(simplex.rank)
+    size = len(base)
+    return np.stack(
+        [size * base + k - size * (rank > size - 1 - k) for k in range(size)]
+    )
+
+
+@pytest.mark.parametrize("d", range(1, 7))
+def test_columns_of_the_elevation_are_orthogonal_in_the_plane_and_of_one_length(d):
+    matrix = elevation_matrix(d)
+    length = np.sqrt(2 / 3) * (d + 1)
+    np.testing.assert_allclose(matrix.sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(matrix.T @ matrix, length**2 * np.eye(d), atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_simplices_are_the_references(d, offset):
+    features = features_of(d, offset)
+    simplex = embed64(features)
+    ours = vertices_of(simplex)
+    for point, feature in enumerate(features.T):
+        vertices, weights = embed_point(feature)
+        np.testing.assert_array_equal(ours[:, :, point], vertices)
+        np.testing.assert_allclose(simplex.weights[:, point], weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_vertices_average_to_the_point(d):
+    features = features_of(d, 100.0)
+    simplex = embed64(features)
+    weights = np.asarray(simplex.weights)
+    assert weights.min() > -1e-6
+    np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-6)
+    average = np.einsum("kp,kcp->cp", weights, vertices_of(simplex))
+    elevated = elevation_matrix(d) @ features.astype(np.float64)
+    np.testing.assert_allclose(average, elevated, atol=1e-5)
+
+
+@pytest.mark.parametrize("d", [1, 5])
+def test_ranks_permute_the_coordinates(d):
+    rank = np.asarray(embed64(features_of(d)).rank)
+    np.testing.assert_array_equal(
+        np.sort(rank, axis=0), np.broadcast_to(np.arange(d + 1)[:, None], rank.shape)
+    )
+
+
+def test_the_origin_is_a_vertex_and_the_first_of_equals_leads():
+    simplex = embed64(np.zeros((3, 1)))
+    np.testing.assert_array_equal(simplex.base[:, 0], 0)
+    np.testing.assert_array_equal(simplex.rank[:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(simplex.weights[:, 0], [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_only_features_that_are_not_finite_get_nan_weights(bad):
+    features = features_of(2)
+    features[1, 7] = bad
+    weights = np.asarray(embed64(features).weights)
+    assert np.isnan(weights[:, 7]).all()
+    assert np.isfinite(np.delete(weights, 7, axis=1)).all()
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_weights_have_the_features_dtype_and_the_vertices_do_not_depend_on_it(bits):
+    simplex = embed64(features_of(2).astype(f"float{bits}"))
+    assert simplex.weights.dtype == f"float{bits}"
+    np.testing.assert_array_equal(simplex.base, embed64(features_of(2)).base)
+
+
+def test_derivative_of_the_weights_is_a_difference():
+    """Exactly: they are linear inside a simplex, so the step need not be small."""
+    features = features_of(4).astype(np.float64)
+    tangent = np.random.default_rng(9).normal(size=features.shape)
+    with jax.enable_x64(True):
+        _, derivative = jax.jvp(lambda f: embed(f).weights, (features,), (tangent,))
+    ahead = embed64(features + 1e-5 * tangent)
+    behind = embed64(features - 1e-5 * tangent)
+    np.testing.assert_array_equal(ahead.rank, behind.rank)
+    np.testing.assert_array_equal(ahead.base, behind.base)
+    slope = (np.asarray(ahead.weights) - np.asarray(behind.weights)) / 2e-5
+    np.testing.assert_allclose(derivative, slope, atol=1e-9)
