@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.class_weighting = "none"  # "none", or "log": rarer classes count for more
 
     config.model = ConfigDict(
-        dict(name="fcn", widths=(16, 32, 64, 96), blocks=(0, 1, 2, 2), num_skips=2)
+        dict(name="fcn", widths=(16, 32, 64, 96), blocks=(1, 1, 1, 1), num_skips=2)
     )
     # Widths chosen on training scenes, as is usual for a dense CRF.
     config.crf = ConfigDict(
@@ -29,9 +29,9 @@ def get_config() -> ConfigDict:
             num_iterations=5,
             theta_alpha=20.0,
             theta_beta=15.0,
-            theta_gamma=2.0,
+            theta_gamma=1.5,
             spatial_weight=1.0,
-            bilateral_weight=2.0,
+            bilateral_weight=3.0,
             method="lattice",
         )
     )
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
         dict(
             start_from="",
             use_crf=False,
-            steps=1500,
+            steps=2500,
             batch_size=8,
             crop=(80, 80),
             learning_rate=2e-3,
@@ -52,8 +52,8 @@ def get_config() -> ConfigDict:
             weight_decay=1e-3,
             warmup_steps=100,
             clip_norm=1.0,
-            checkpoint_every=500,
-            eval_every=500,
+            checkpoint_every=250,
+            eval_every=1250,
         )
     )
     config.end_to_end = config.fcn.copy_and_resolve_references()
@@ -65,6 +65,7 @@ def get_config() -> ConfigDict:
         weights_learning_rate=1e-2,
         compatibility_learning_rate=1e-2,
         warmup_steps=50,
+        eval_every=500,
     )
     config.plain = config.end_to_end.copy_and_resolve_references()
     config.plain.use_crf = False
@@ -75,12 +76,12 @@ def get_config() -> ConfigDict:
     # weight, spatial weight. The best on these training images is taken.
     config.postprocessing = ConfigDict(
         dict(
-            train_images=100,
+            train_images=50,
             candidates=(
                 *(
-                    (alpha, beta, 2.0, bilateral, spatial)
-                    for alpha, beta in ((10.0, 10.0), (20.0, 15.0), (40.0, 25.0))
-                    for bilateral in (1.0, 2.0, 4.0)
+                    (alpha, beta, 1.5, bilateral, spatial)
+                    for alpha, beta in ((10.0, 10.0), (20.0, 15.0), (40.0, 20.0))
+                    for bilateral in (1.5, 3.0, 6.0)
                     for spatial in (0.0, 1.0)
                 ),
                 (160.0, 3.0, 3.0, 5.0, 3.0),

@@ -94,7 +94,7 @@ def array_sizes(jaxpr):
 
 @pytest.mark.parametrize("function", ["filter", "gradient"])
 def test_no_array_grows_with_the_square_of_the_points(function):
-    """At 100 000 points the kernel has 10^10 entries; blocks have 4 million, times d."""
+    """100 000 points make a kernel of 10^10 entries; a block has 4 million, times d."""
     points, d, channels = 100_000, 5, 2
     features = jax.ShapeDtypeStruct((points, d), jnp.float32)
     values = jax.ShapeDtypeStruct((points, channels), jnp.float32)

@@ -54,8 +54,9 @@ class FCN(nn.Module):
             stages.append(x)
 
         scores = None
-        for x in reversed(stages[-self.num_skips :]):
-            skip = nn.Conv(self.num_labels, (1, 1), name=f"score_{x.shape[-1]}")(x)
+        for level in range(len(stages), len(stages) - self.num_skips, -1):
+            score = nn.Conv(self.num_labels, (1, 1), name=f"score_stride_{2**level}")
+            skip = score(stages[level - 1])
             scores = skip if scores is None else _resize(scores, skip.shape) + skip
         return _resize(scores, (*images.shape[:3], self.num_labels))
 

@@ -1,4 +1,6 @@
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +88,8 @@ def test_mask_of_another_size(folder):
 
 def test_label_out_of_range(folder):
     path = folder / "train/labels/b.png"
-    save(path, LABEL + np.uint8([[0], [0], [9]]))
-    fails(folder, ValueError, path, "below 3 or 255", "[9, 10, 11] in 4 pixels")
+    save(path, LABEL + np.uint8([[0], [0], [1]]))
+    fails(folder, ValueError, path, "below 3 or 255", "[3] in 2 pixels")
 
 
 def test_ignore_label_is_no_error_and_no_class(folder):
@@ -131,10 +133,20 @@ def test_16_bit_mask_is_its_indices(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png") - 300, LABEL)
 
 
-def test_packed_grey_mask_is_refused(tmp_path):
-    path = tmp_path / "mask.png"
-    Image.fromarray(LABEL > 0).save(path)
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.* stored as 1"):
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_packed_grey_mask_is_refused(tmp_path, bits):
+    def chunk(kind, body):
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    path = tmp_path / "mask.png"  # one pixel of index 1, as Pillow would not write it
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, bits, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes([0, 1 << (8 - bits)])))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.* stored as "):
         read_mask(path)
 
 

@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crfrnn_jax.losses import softmax_cross_entropy
+
+IGNORE = 255
+
+
+def _example(seed=0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, 3, 4, 5)) * 3
+    labels = rng.integers(0, 5, (2, 3, 4))
+    labels[rng.random(labels.shape) < 0.3] = IGNORE
+    return logits.astype(np.float32), labels
+
+
+def _oracle(logits, labels, weights=None):
+    """The weighted mean of -log softmax at the true label, in a float64 loop."""
+    total = count = 0.0
+    for pixel, label in zip(logits.reshape(-1, 5), labels.ravel(), strict=True):
+        if label != IGNORE:
+            pixel = pixel.astype(np.float64)
+            weight = 1.0 if weights is None else weights[label]
+            total -= weight * (pixel[label] - np.log(np.exp(pixel).sum()))
+            count += weight
+    return total / count
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 2.0, 0.5, 0.0, 3.0])])
+def test_is_the_weighted_mean_over_the_valid_pixels(weights):
+    logits, labels = _example()
+    loss = softmax_cross_entropy(
+        logits=jnp.asarray(logits),
+        labels=jnp.asarray(labels),
+        ignore_label=IGNORE,
+        class_weights=weights,
+    )
+    # Some 20 terms in float32.
+    np.testing.assert_allclose(loss, _oracle(logits, labels, weights), rtol=1e-5)
+
+
+def test_ignored_pixels_have_no_gradient():
+    logits, labels = _example()
+    gradient = jax.grad(
+        lambda x: softmax_cross_entropy(
+            logits=x, labels=jnp.asarray(labels), ignore_label=IGNORE
+        )
+    )(jnp.asarray(logits))
+    ignored = labels == IGNORE
+    assert not np.asarray(gradient)[ignored].any()
+    assert np.abs(gradient)[~ignored].sum(-1).min() > 0
+
+
+def test_batch_without_a_valid_pixel_has_loss_and_gradient_zero():
+    labels = jnp.full((1, 2, 2), IGNORE)
+    loss, gradient = jax.value_and_grad(
+        lambda x: softmax_cross_entropy(logits=x, labels=labels, ignore_label=IGNORE)
+    )(jnp.ones((1, 2, 2, 5)))
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_names_what_does_not_fit():
+    logits = jnp.zeros((1, 2, 2, 5))
+    with pytest.raises(ValueError, match=r"labels: expected .*\[1, 2, 2\].* \[1, 2\]"):
+        softmax_cross_entropy(
+            logits=logits, labels=jnp.zeros((1, 2), int), ignore_label=IGNORE
+        )
+    with pytest.raises(ValueError, match=r"class_weights: expected shape \[labels=5\]"):
+        softmax_cross_entropy(
+            logits=logits,
+            labels=jnp.zeros((1, 2, 2), int),
+            ignore_label=IGNORE,
+            class_weights=np.ones(4),
+        )

@@ -1,0 +1,45 @@
+import pytest
+
+from configs import camvid, shapes
+from crfrnn_jax.training.configuration import check_config, differences
+
+
+@pytest.mark.parametrize("module", [shapes, camvid])
+def test_configs_are_valid_and_locked(module):
+    config = module.get_config()
+    check_config(config)
+    config.lock()
+    with pytest.raises(AttributeError, match="learning_rat"):
+        config.fcn.learning_rat = 0.1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fcn.steps", 0, r"config.fcn.steps: expected at least 1, got 0"),
+        ("fcn.warmup_steps", 10**6, r"config.fcn.warmup_steps: expected 0 to "),
+        ("fcn.crop", (320,), r"config.fcn.crop: expected \(height, width\).*\(320,\)"),
+        ("plain.learning_rate", -1.0, r"config.plain.learning_rate: .* above 0"),
+        ("end_to_end.start_from", "plane", r"config.end_to_end.start_from: .*'plane'"),
+        ("fcn.checkpoint_every", 7, r"config.fcn.checkpoint_every: .* multiple of"),
+        ("crf.theta_beta", 0.0, r"config.crf.theta_beta: expected above 0, got 0"),
+        ("class_weighting", "logs", r"config.class_weighting: .* got 'logs'"),
+        ("stages", ("fcn", "crf"), r"config.stages: .* got 'crf'"),
+    ],
+)
+def test_names_the_key_that_is_wrong(key, value, message):
+    config = shapes.get_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+def test_differences_name_every_key():
+    one = {"a": 1, "b": {"c": 2, "d": 3}}
+    other = {"a": 1, "b": {"c": 4}, "e": 5}
+    assert differences(one, other) == [
+        "config.b.c: 2 -> 4",
+        "config.b.d: 3 -> '(absent)'",
+        "config.e: '(absent)' -> 5",
+    ]
+    assert differences(one, one) == []

@@ -1,0 +1,138 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from crfrnn_jax.training import loop
+from crfrnn_jax.training.checkpoints import (
+    CheckpointError,
+    latest_checkpoint,
+    load_for_evaluation,
+)
+
+
+class InterruptionError(Exception):
+    """Stands for whatever may stop a run."""
+
+
+def _interrupt_at(monkeypatch, stage, step):
+    """Stops the run when a step of a stage is about to begin."""
+    original = loop.make_train_step
+
+    def make(model, optimizer, *, use_crf, **options):
+        train_step = original(model, optimizer, use_crf=use_crf, **options)
+
+        def interruptible(state, batch):
+            here = "end_to_end" if use_crf else "network alone"
+            if here == stage and int(state.step) + 1 == step:
+                raise InterruptionError
+            return train_step(state, batch)
+
+        return interruptible
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+
+
+def _final(workdir, stage):
+    params, meta = load_for_evaluation(latest_checkpoint(workdir, stage))
+    return jax.device_get(params), meta
+
+
+def _log(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def uninterrupted(tiny_config, tmp_path):
+    workdir = tmp_path / "uninterrupted"
+    loop.train(tiny_config, workdir)
+    return workdir
+
+
+def test_a_resumed_run_lands_on_the_numbers_of_one_never_stopped(
+    uninterrupted, tiny_config, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "interrupted"
+    # Each time one step past a checkpoint, so that a step is done again.
+    for stage, step in (("network alone", 4), ("end_to_end", 4)):
+        with monkeypatch.context() as patch:
+            _interrupt_at(patch, stage, step)
+            with pytest.raises(InterruptionError):
+                loop.train(tiny_config, workdir)
+    loop.train(tiny_config, workdir)
+
+    for stage in tiny_config.stages:
+        one, _ = _final(uninterrupted, stage)
+        other, _ = _final(workdir, stage)
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    losses = {
+        (line["stage"], line["step"]): line["loss"]
+        for line in _log(uninterrupted)
+        if "loss" in line
+    }
+    assert len(losses) == 10
+    for line in _log(workdir):
+        if "loss" in line:
+            assert line["loss"] == losses[line["stage"], line["step"]]
+
+
+def test_stages_train_what_they_should(uninterrupted, tiny_config):
+    fcn, meta = _final(uninterrupted, "fcn")
+    plain, _ = _final(uninterrupted, "plain")
+    end_to_end, _ = _final(uninterrupted, "end_to_end")
+    assert meta["config"]["fcn"]["steps"] == tiny_config.fcn.steps
+    assert meta["class_names"][0] == "background"
+
+    def differs(one, other):
+        pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+        return [bool((a != b).any()) for a, b in pairs]
+
+    # Alone, the network moves and the CRF does not; end to end, both do.
+    assert all(differs(fcn["backbone"], plain["backbone"]))
+    assert not any(differs(fcn["crf"], plain["crf"]))
+    assert all(differs(fcn["backbone"], end_to_end["backbone"]))
+    assert all(differs(fcn["crf"], end_to_end["crf"]))
+    panels = sorted(path.name for path in (uninterrupted / "panels").iterdir())
+    assert panels == ["end_to_end_000004.png", "fcn_000004.png", "plain_000002.png"]
+
+
+def test_a_run_of_another_config_is_refused_and_the_difference_named(
+    uninterrupted, tiny_config
+):
+    tiny_config.fcn.learning_rate = 0.5
+    with pytest.raises(
+        CheckpointError, match=r"config\.fcn\.learning_rate: 0\.002 -> 0\.5"
+    ):
+        loop.train(tiny_config, uninterrupted)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
+    tiny_config, tmp_path
+):
+    tiny_config.fcn.learning_rate = 1e30
+    tiny_config.fcn.warmup_steps = 0
+    with pytest.raises(
+        loop.NonFiniteLossError,
+        match=r"stage 'fcn', step \d+.*config\.fcn\.learning_rate",
+    ):
+        loop.train(tiny_config, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "fcn").glob("[0-9]*"):
+        params, _ = load_for_evaluation(path)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_class_weights_lift_rare_classes():
+    class Data:
+        num_labels, ignore_label = 3, 9
+        splits = {  # noqa: RUF012
+            "train": [
+                {"label": np.array([[0, 0, 0, 9]])},
+                {"label": np.array([[0, 1, 9, 9]])},
+            ]
+        }
+
+    weights = loop.class_weights(Data)
+    expected = 1 / np.log(1.02 + np.array([4 / 5, 1 / 5, 0]))
+    np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
