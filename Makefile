@@ -18,7 +18,7 @@ train: setup
 	$(VENV)/bin/python eval.py --workdir=$(WORKDIR)
 
 test: setup
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=worksteal
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

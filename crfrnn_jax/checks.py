@@ -53,6 +53,13 @@ def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
         raise ValueError(f"{name}: expected floating-point values, got dtype {dtype}")
 
 
+def check_real(name: str, array: jax.typing.ArrayLike) -> None:
+    """Raises ValueError if the array holds complex numbers or no numbers."""
+    dtype = jnp.result_type(array)
+    if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(array):
+        raise ValueError(f"{name}: expected real numbers, got dtype {dtype}")
+
+
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises ValueError unless the scalar is positive and finite, if that is known."""
     if jnp.shape(value) != ():

@@ -71,7 +71,8 @@ def encode(simplex: Simplex, digits: Digits, places: jax.Array) -> jax.Array:
     # A loop over the remainders, whose operands XLA must have computed before: fused
     # with its consumers the embedding would be computed again for each of them.
     def encode_remainder(remainder):
-        own = quotients - (simplex.rank[:d] > d - remainder)
+        below = simplex.rank[:d] > d - remainder.astype(jnp.int32)
+        own = quotients - below.astype(jnp.int64)
         return jnp.stack(
             [
                 remainder * place[0] + jnp.sum(own * place[1:, None], 0)
@@ -96,7 +97,7 @@ def axis_steps(places: jax.Array) -> jax.Array:
     inside = np.concatenate([np.full((d + 1, 1), -1), own], axis=1)
     wrapped = np.concatenate([np.full((d + 1, 1), d), own - 1], axis=1)
     steps = np.stack([inside, wrapped]).astype(np.int64)
-    return jnp.sum(steps[:, :, None, :] * places, axis=-1)
+    return jnp.sum(steps[:, :, None, :] * places[None, None], axis=-1)
 
 
 def find(codes: jax.Array, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +120,7 @@ def find(codes: jax.Array, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
         below = _less(codes[:, middle], wanted)
         return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
 
-    steps = int(rows).bit_length()
+    steps = (rows - 1).bit_length()
     low, _ = lax.fori_loop(0, steps, halve, (low, jnp.full_like(low, rows - 1)))
     return low, jnp.all(codes[:, low] == wanted, axis=0)
 

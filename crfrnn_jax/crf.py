@@ -1,9 +1,10 @@
 """Mean-field inference of the dense CRF as a recurrent network (Zheng et al. 2015).
 
-The energy is E(x) = sum_i psi_u(x_i) + sum_{i<j} mu(x_i, x_j) sum_m w^(m) k^(m)(f_i,
-f_j) with a spatial and a bilateral Gaussian kernel. The layer's unary input U = -psi_u
-are logits: bigger is likelier. Signs, normalisation and the number of iterations are
-those of the authors' code, where it differs from the paper's text.
+The energy is E(x) = sum_i psi_u(x_i)
++ sum_{i<j} mu(x_i, x_j) sum_m w^(m) k^(m)(f_i, f_j), with a spatial and a bilateral
+Gaussian kernel. The layer's unary input U = -psi_u are logits: bigger is likelier.
+Signs, normalisation and the number of iterations are those of the authors' code, where
+it differs from the paper's text.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import (
@@ -19,6 +21,7 @@ from crfrnn_jax.checks import (
     check_choice,
     check_floating,
     check_positive,
+    check_real,
     check_shape,
 )
 from crfrnn_jax.exact import exact_filter
@@ -129,6 +132,9 @@ def crf_rnn(
     sizes = {axis: sizes[axis] for axis in ("height", "width")}
     labels = check_shape("logits", logits, "height width labels", sizes)["labels"]
     check_floating("logits", logits)
+    check_real("image", image)
+    if not isinstance(params, CRFParams):
+        raise ValueError(f"params: expected CRFParams, got {type(params).__name__}")
     for field, matrix in zip(CRFParams._fields, params, strict=True):
         square = {"labels": labels, "labels'": labels}
         check_shape(f"params.{field}", matrix, "labels labels'", square)
@@ -143,7 +149,7 @@ def crf_rnn(
 
 @partial(jax.jit, static_argnames=("num_iterations", "method"))
 def _crf_rnn(image, logits, params, thetas, num_iterations, method):
-    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    dtype = np.promote_types(logits.dtype, np.float32)
     shape = logits.shape
     unary = logits.astype(dtype).reshape(-1, shape[-1])
     params = jax.tree.map(lambda matrix: matrix.astype(dtype), params)

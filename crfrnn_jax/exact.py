@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import check_floating, check_shape
@@ -18,8 +19,7 @@ def exact_filter(
 
     out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the point itself included. Time grows
     with the square of the points, memory with the points: the kernel is made in blocks,
-      and
-    made again for the derivative.
+    and made again for the derivative.
 
     Args:
       features: float [points, d], already divided by the kernel widths.
@@ -36,12 +36,13 @@ def exact_filter(
     check_floating("features", features)
     check_floating("values", values)
     features, values = jnp.asarray(features), jnp.asarray(values)
+    dtype = np.promote_types(values.dtype, np.float32)
 
     @jax.checkpoint
     def filter_point(feature):
-        squared_distance = jnp.sum((features - feature) ** 2, axis=1)
-        kernel = jnp.exp(-0.5 * squared_distance).astype(values.dtype)
-        return jnp.matmul(kernel, values, precision="highest")
+        squared_distance = jnp.sum((features - feature[None]) ** 2, axis=1)
+        kernel = jnp.exp(-0.5 * squared_distance).astype(dtype)
+        return jnp.matmul(kernel, values.astype(dtype), precision="highest")
 
     block = max(1, _BLOCK_ENTRIES // sizes["points"])
-    return lax.map(filter_point, features, batch_size=block)
+    return lax.map(filter_point, features, batch_size=block).astype(values.dtype)

@@ -8,7 +8,7 @@ image are its pixels in row-major order.
 import jax
 import jax.numpy as jnp
 
-from crfrnn_jax.checks import check_positive, check_shape
+from crfrnn_jax.checks import check_positive, check_real, check_shape
 
 
 def spatial_features(
@@ -29,7 +29,8 @@ def spatial_features(
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape: expected (height, width), both >= 1, got {shape}")
     check_positive("theta_gamma", theta_gamma)
-    return _positions(shape) / theta_gamma
+    dtype = _widest_float(theta_gamma)
+    return _positions(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)
 
 
 def bilateral_features(
@@ -49,20 +50,29 @@ def bilateral_features(
 
     Returns:
       float [height * width, 2 + channels], the columns (x / theta_alpha,
-      y / theta_alpha, channels / theta_beta). Float32, or the image's wider float.
+      y / theta_alpha, channels / theta_beta). Float64 if an argument is, else
+      float32.
 
     Raises:
       ValueError: the image's rank is not 3, or a width is not positive.
     """
     check_shape("image", image, "height width channels")
+    check_real("image", image)
     check_positive("theta_alpha", theta_alpha)
     check_positive("theta_beta", theta_beta)
     image = jnp.asarray(image)
     height, width, channels = image.shape
-    dtype = jnp.promote_types(image.dtype, jnp.float32)
+    dtype = _widest_float(image, theta_alpha, theta_beta)
+    theta_alpha, theta_beta = (jnp.asarray(t, dtype) for t in (theta_alpha, theta_beta))
     positions = _positions((height, width)).astype(dtype) / theta_alpha
     intensities = image.reshape(-1, channels).astype(dtype) / theta_beta
     return jnp.concatenate([positions, intensities], axis=1)
+
+
+def _widest_float(*arrays) -> jnp.dtype:
+    """Float64 if one of the arrays is, else float32."""
+    dtypes = [getattr(array, "dtype", None) for array in arrays]
+    return jnp.dtype("float64" if jnp.float64 in dtypes else "float32")
 
 
 def _positions(shape: tuple[int, int]) -> jax.Array:

@@ -67,9 +67,8 @@ def build_lattice(
 
     Raises:
       ValueError: wrong rank, no points, d = 0, not floating, or a capacity below 1.
-        Also if the capacity is too small, where that is known: under `jit` the lattice
-        comes
-        with `overflowed` set and filters to NaN, never to a wrong number.
+        Also if the lattice overflows, where that is known: under `jit` it comes with
+        `overflowed` set and filters to NaN, never to a wrong number.
     """
     sizes = check_shape("features", features, "points d")
     check_floating("features", features)
@@ -83,12 +82,13 @@ def build_lattice(
         check_at_least("capacity", capacity, 1)
     capacity = most if capacity is None else min(int(capacity), most)
     lattice = _build(jnp.asarray(features), capacity)
-    known = not isinstance(lattice.num_vertices, Tracer)
-    if known and (lattice.num_vertices > capacity).any():
-        raise ValueError(
-            f"capacity: expected at least {lattice.num_vertices} for these features, "
-            f"got {capacity}"
-        )
+    if not isinstance(lattice.overflowed, Tracer) and lattice.overflowed:
+        if lattice.num_vertices > capacity:
+            raise ValueError(
+                f"capacity: expected at least {lattice.num_vertices} for these "
+                f"features, got {capacity}"
+            )
+        raise ValueError("features: expected to span under 2**31 cells of the lattice")
     return lattice
 
 
@@ -103,14 +103,15 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
         # One word that holds a code and the number of its entry sorts five times faster
         # than a code with a payload. Codes almost always fit; if not, wide ones do.
         num_codes = (d + 1) * jnp.prod(digits.extent.astype(jnp.float64))
+        fits = num_codes < 2.0 ** (63 - entry_bits)
         vertex_ids, neighbours, num_vertices = lax.cond(
-            num_codes < 2.0 ** (63 - entry_bits),
+            fits,
             partial(_index_packed, capacity=capacity, entry_bits=entry_bits),
             partial(_index_wide, capacity=capacity),
             simplex,
             digits,
         )
-        too_wide = jnp.any(digits.extent >= codes.DIGIT_LIMIT)
+        too_wide = ~fits & jnp.any(digits.extent >= codes.DIGIT_LIMIT)
         overflowed = too_wide | (num_vertices > capacity)
     barycentric = jnp.where(overflowed, jnp.nan, simplex.weights)
     return Lattice(barycentric, vertex_ids, neighbours, num_vertices, overflowed)
@@ -165,7 +166,7 @@ def _index(order, sorted_codes, places, rank, capacity):
     position = jnp.arange(order.size, dtype=jnp.int32)
     first = jnp.zeros(rows, jnp.int32)
     first = first.at[jnp.where(is_first, vertex, rows)].set(position, mode="drop")
-    in_use = jnp.arange(rows) < jnp.minimum(num_vertices, capacity)
+    in_use = jnp.arange(rows, dtype=jnp.int32) < jnp.minimum(num_vertices, capacity)
     row_codes = jnp.where(in_use, sorted_codes[:, first], jnp.iinfo(jnp.int64).max)
 
     neighbours = _find_neighbours(
@@ -189,7 +190,7 @@ def _find_neighbours(row_codes, places, block, num_vertices):
         steps = jnp.where(has_remainder, inside.T[:, :, None], wrapped.T[:, :, None])
         found, exists = codes.find(row_codes, own[:, None] + steps)  # [axes, block]
         row = start + jnp.arange(block, dtype=jnp.int32)
-        exists = exists & (row < num_vertices)
+        exists = exists & (row < num_vertices)[None]
         forward, backward = neighbours
         forward = lax.dynamic_update_slice_in_dim(
             forward, jnp.where(exists, found, rows - 1), start, axis=1

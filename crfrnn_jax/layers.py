@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.checks import check_shape
+from crfrnn_jax.checks import check_at_least, check_shape
 from crfrnn_jax.crf import CRFParams, Method, crf_rnn
 
 
@@ -58,6 +58,7 @@ class CRFRNN(nn.Module):
         Raises:
           ValueError: naming the argument whose rank, size, dtype or value is wrong.
         """
+        check_at_least("num_labels", self.num_labels, 1)
         sizes = check_shape("images", images, "batch height width channels")
         del sizes["channels"]
         sizes["num_labels"] = self.num_labels

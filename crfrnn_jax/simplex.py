@@ -72,7 +72,10 @@ def embed(features: jax.Array) -> Simplex:
       The simplices; `weights` in the dtype of `features`.
     """
     d = features.shape[0]
-    elevated = elevation_matrix(d) @ features.astype(jnp.float64)
+    # Not a matrix product, whose batching rule, run outside this 64-bit context, would
+    # truncate it to single precision.
+    columns = jnp.asarray(elevation_matrix(d).T[:, :, None])
+    elevated = _sum_rows(columns * features.astype(jnp.float64)[:, None])
     finite = jnp.all(jnp.abs(elevated) < 2.0**52, axis=0)
     elevated = jnp.where(finite, elevated, 0.0)
 
@@ -86,10 +89,10 @@ def embed(features: jax.Array) -> Simplex:
     # coordinates that were rounded furthest are moved back: those whose rank leaves
     # 0..d when the excess is added.
     rank = _descending_ranks(elevated - base * (d + 1))
-    rank = rank + _sum_rows(base).astype(jnp.int32)
+    rank = rank + _sum_rows(base).astype(jnp.int32)[None]
     wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
     rank = rank + (d + 1) * wrap
-    base = base + wrap
+    base = base + wrap.astype(base.dtype)
 
     weights = _cyclic_differences(elevated - base * (d + 1), rank)
     weights = weights.at[0].add(1.0)
@@ -104,7 +107,8 @@ def _embed_jvp(primals, tangents):
     Autodiff would reach the same result through the 64-bit arithmetic, and store it.
     """
     (features,), (tangent,) = primals, tangents
-    simplex = embed(features)
+    with jax.enable_x64(True):
+        simplex = embed(features)
     matrix = elevation_matrix(features.shape[0]).astype(tangent.dtype)
     elevated = jnp.matmul(matrix, tangent, precision="highest")
     weights = _cyclic_differences(elevated, simplex.rank)
@@ -118,8 +122,8 @@ def _descending_ranks(values: jax.Array) -> jax.Array:
 
     def rank_of(row):
         own, position = row
-        earlier = index[:, None] < position
-        before = (values > own) | ((values == own) & earlier)
+        earlier = (index < position)[:, None]
+        before = (values > own[None]) | ((values == own[None]) & earlier)
         return jnp.sum(before, axis=0, dtype=jnp.int32)
 
     return lax.map(rank_of, (values, index))

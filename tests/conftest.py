@@ -17,6 +17,11 @@ _STRICT = {
 }
 
 
+def pytest_configure(config):
+    """JAX only warns where 64-bit code is traced in 32-bit mode, and truncates."""
+    config.addinivalue_line("filterwarnings", "error:Explicitly requested dtype")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def strict_promotion(request):
     """No silent broadcasting to a higher rank and no silent change of dtype."""

@@ -119,8 +119,8 @@ def dense_filter(features, values):
 def pixel_features(image, theta_alpha, theta_beta, theta_gamma, dtype=np.float32):
     """Spatial [points, 2] and bilateral [points, 2 + channels] features.
 
-    In the precision of the layer: a lattice has a vertex or not, and so is not continuous
-    in its features.
+    In the precision of the layer: a lattice has a vertex or not, and so is not
+    continuous in its features.
     """
     image = np.asarray(image).astype(dtype)
     spatial, bilateral = [], []

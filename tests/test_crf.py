@@ -23,8 +23,8 @@ from crfrnn_jax import (
 from crfrnn_jax.crf import _crf_rnn
 
 HEIGHT, WIDTH, LABELS = 6, 7, 3
-# Not round: where x = 0 and y is a multiple of the width a pixel lies between simplices,
-# and the vertices around it would change with the width.
+# Not round: where x = 0 and y is a multiple of the width, a pixel lies between
+# simplices, and the vertices around it would change with the width.
 THETAS = {"theta_alpha": 4.7, "theta_beta": 60.0, "theta_gamma": 2.3}
 METHODS = ["lattice", "exact"]
 

@@ -28,9 +28,11 @@ def relative_error(ours, truth):
 def test_filter_is_the_dictionarys(kind, d):
     """To 1e-5: some hundred float32 additions of 6e-8 each, and room to spare."""
     features = features_of(kind, d)
-    filtered = filter_lattice(build_lattice(features), VALUES)
+    lattice, oracle = build_lattice(features), DictLattice(features)
+    assert int(lattice.num_vertices) == len(oracle.number)
+    filtered = filter_lattice(lattice, VALUES)
     assert filtered.dtype == jnp.float32
-    assert relative_error(filtered, DictLattice(features).filter(VALUES)) < 1e-5
+    assert relative_error(filtered, oracle.filter(VALUES)) < 1e-5
 
 
 def test_filter_of_one_point_is_the_dictionarys():
@@ -247,3 +249,15 @@ def test_bad_values_raise(values, message):
     lattice = build_lattice(features_of("spread", 2))
     with pytest.raises(ValueError, match=message):
         filter_lattice(lattice, values)
+
+
+def test_half_precision_values_are_summed_in_single():
+    """20 000 ones in one place: a bfloat16 sum would stop growing at 256."""
+    points = 20_000
+    lattice = build_lattice(np.full((points, 2), 0.3, np.float32))
+    ones = np.ones((points, 1), np.float32)
+    full = filter_lattice(lattice, ones)
+    half = filter_lattice(lattice, jnp.asarray(ones, jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    # Only the result is rounded, to 8 bits.
+    np.testing.assert_allclose(half.astype(jnp.float32), full, rtol=2.0**-8)

@@ -66,7 +66,7 @@ def assert_same_lattice(lattice, oracle):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d", range(1, 7))
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
 def test_vertices_weights_and_neighbours_are_the_dictionarys(kind, d):
     features = features_of(kind, d)
     assert_same_lattice(build_lattice(features), DictLattice(features))
@@ -119,10 +119,12 @@ def test_the_wide_path_gives_the_same_filter(monkeypatch):
     np.testing.assert_allclose(wide, packed, rtol=1e-5, atol=1e-6)
 
 
-def test_coordinates_beyond_31_bits_overflow_to_nan():
+def test_coordinates_beyond_31_bits_are_an_error_and_under_jit_nan():
     features = features_of("spread", 3)
     features[0] = 1e12
-    lattice = build_lattice(features)
+    with pytest.raises(ValueError, match=r"features: expected to span under 2\*\*31"):
+        build_lattice(features)
+    lattice = jax.jit(build_lattice)(features)
     assert lattice.overflowed
     assert np.isnan(lattice.barycentric).all()
     assert np.isnan(filter_lattice(lattice, VALUES)).all()

@@ -1,30 +1,13 @@
 import pytest
+from tiny import make_tiny_config
 
-from configs import shapes
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Where the scenes are kept: drawn once for all tests of a module."""
+    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-def tiny_config(tmp_path):
-    """The default config, shrunk: the same stages in a few steps of tiny scenes."""
-    config = shapes.get_config()
-    shrink(config, tmp_path / "data")
-    return config
-
-
-def shrink(config, data_dir):
-    """Shrinks a config in place."""
-    config.data.update(num_train=12, num_val=4, size=24, dir=str(data_dir))
-    config.model.update(widths=(8, 8, 16), blocks=(0, 0, 1), num_skips=2)
-    config.crf.update(num_iterations=2, method="exact")
-    config.log_every = 1
-    for name, steps in (("fcn", 4), ("plain", 2), ("end_to_end", 4)):
-        config[name].update(
-            steps=steps,
-            batch_size=2,
-            crop=(24, 24),
-            warmup_steps=1,
-            checkpoint_every=2,
-            eval_every=100,
-        )
-    config.eval.update(num_iterations=2, validation_images=2, panels=1)
-    config.postprocessing.train_images = 2
+def tiny_config(data_dir):
+    return make_tiny_config(data_dir)

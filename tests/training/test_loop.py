@@ -3,6 +3,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from tiny import make_tiny_config
 
 from crfrnn_jax.training import loop
 from crfrnn_jax.training.checkpoints import (
@@ -44,10 +45,10 @@ def _log(workdir):
     return [json.loads(line) for line in lines]
 
 
-@pytest.fixture
-def uninterrupted(tiny_config, tmp_path):
-    workdir = tmp_path / "uninterrupted"
-    loop.train(tiny_config, workdir)
+@pytest.fixture(scope="module")
+def uninterrupted(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    loop.train(make_tiny_config(data_dir), workdir)
     return workdir
 
 

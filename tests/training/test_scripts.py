@@ -28,10 +28,10 @@ def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("scripts")
     arguments = [f"--config.data.dir={directory / 'data'}"]
     arguments += ["--config.data.num_train=8", "--config.data.num_val=3"]
-    arguments += ["--config.data.size=24", "--config.log_every=1"]
+    arguments += ["--config.data.size=32", "--config.log_every=1"]
     arguments += ["--config.eval.panels=2", "--config.postprocessing.train_images=1"]
     for stage in ("fcn", "plain", "end_to_end"):
-        settings = {"steps": 2, "batch_size": 2, "crop": "(24,24)", "warmup_steps": 1}
+        settings = {"steps": 2, "batch_size": 2, "crop": "(32,32)", "warmup_steps": 1}
         arguments += [f"--config.{stage}.{k}={v}" for k, v in settings.items()]
     workdir = directory / "run"
     done = _run(
