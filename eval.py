@@ -4,15 +4,14 @@ python eval.py --workdir=runs/shapes
 python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/600
 """
 
-import logging
 import sys
 from pathlib import Path
 
 from absl import app, flags
-from absl import logging as absl_logging
 
 from crfrnn_jax.training.checkpoints import CheckpointError, latest_checkpoint
 from crfrnn_jax.training.evaluate import evaluate
+from crfrnn_jax.training.journal import set_up_console
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
@@ -20,9 +19,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
 
 def main(_: list[str]) -> None:
     """Evaluates; errors of the user's making end in one line and status 1."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("crfrnn_jax").setLevel(logging.INFO)
+    set_up_console()
     try:
         if CHECKPOINT.value:
             plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))

@@ -5,15 +5,14 @@ python train.py --config=configs/shapes.py --workdir=runs/shapes [--config.key=v
 The same command resumes a run that was stopped.
 """
 
-import logging
 import sys
 from pathlib import Path
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from crfrnn_jax.training.checkpoints import CheckpointError
+from crfrnn_jax.training.journal import set_up_console
 from crfrnn_jax.training.loop import NonFiniteLossError, train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -22,8 +21,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
 
 def main(_: list[str]) -> None:
     """Trains; errors of the user's making end in one line and status 1."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    set_up_console()
     try:
         train(CONFIG.value, Path(WORKDIR.value or ""))
     except (CheckpointError, NonFiniteLossError, ValueError, OSError) as error:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from absl import logging as absl_logging
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +20,12 @@ try:
 except ImportError:
     SummaryWriter = None
 
-logger = logging.getLogger(__name__)
+
+def set_up_console() -> None:
+    """Plain lines of our own; of the libraries' logs, which are long, errors only."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("crfrnn_jax").setLevel(logging.INFO)
 
 
 class Journal:
