@@ -1,7 +1,7 @@
 """Evaluates a trained run: plain FCN, CRF as post-processing, end to end.
 
 python eval.py --workdir=runs/shapes
-python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/600
+python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/500
 """
 
 import sys
@@ -9,7 +9,11 @@ from pathlib import Path
 
 from absl import app, flags
 
-from crfrnn_jax.training.checkpoints import CheckpointError, latest_checkpoint
+from crfrnn_jax.training.checkpoints import (
+    CheckpointError,
+    check_checkpoint,
+    latest_checkpoint,
+)
 from crfrnn_jax.training.evaluate import evaluate
 from crfrnn_jax.training.journal import set_up_console
 
@@ -17,17 +21,16 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Evaluates; errors of the user's making end in one line and status 1."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
     try:
         if CHECKPOINT.value:
             plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))
         else:
-            workdir = Path(WORKDIR.value or "")
-            plain = latest_checkpoint(workdir, "plain")
-            end_to_end = latest_checkpoint(workdir, "end_to_end")
-            directory = workdir / "evaluation"
+            plain, end_to_end, directory = _of_workdir(Path(WORKDIR.value or ""))
         tables = evaluate(plain, end_to_end, directory)
     except (CheckpointError, ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
@@ -36,9 +39,20 @@ def main(_: list[str]) -> None:
     print(f"Results: {directory / 'results.json'}, trimaps: {directory / 'trimap.png'}")
 
 
+def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:
+    """The newest checkpoints of a run, and where its results go."""
+    found = {row: latest_checkpoint(workdir, row) for row in ("plain", "end_to_end")}
+    if not any(found.values()):
+        raise CheckpointError(
+            f"{workdir}: no checkpoint of stage 'plain' or 'end_to_end'; train first: "
+            f"python train.py --config=CONFIG --workdir={workdir}"
+        )
+    return found["plain"], found["end_to_end"], workdir / "evaluation"
+
+
 def _of_checkpoint(path: Path) -> tuple[Path | None, Path | None, Path]:
     """A checkpoint as the plain or the end-to-end one, and where its results go."""
-    path = path.absolute()
+    path = check_checkpoint(path)
     directory = path.parents[2] / f"evaluation_{path.parent.name}_{path.name}"
     if path.parent.name == "end_to_end":
         return None, path, directory

@@ -19,8 +19,10 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Trains; errors of the user's making end in one line and status 1."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
     try:
         train(CONFIG.value, Path(WORKDIR.value or ""))

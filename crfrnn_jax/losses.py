@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from crfrnn_jax.checks import check_floating, check_shape
@@ -26,7 +27,7 @@ def softmax_cross_entropy(
       class_weights: float [labels], weight of each true class; the mean is weighted.
 
     Returns:
-      Scalar of the dtype of `logits`.
+      Scalar, at least float32. NaN if a label is out of range, never a wrong mean.
 
     Raises:
       ValueError: the shapes do not agree, or the logits are not floating.
@@ -37,6 +38,8 @@ def softmax_cross_entropy(
             f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
         )
     check_floating("logits", logits)
+    # Half precision can't even count the pixels of a crop.
+    logits = logits.astype(np.promote_types(logits.dtype, np.float32))
     valid = labels != ignore_label
     labels = jnp.where(valid, labels, 0)
     weights = valid.astype(logits.dtype)
@@ -49,5 +52,7 @@ def softmax_cross_entropy(
     # slow on every backend.
     truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     losses = optax.softmax_cross_entropy(logits, truth)
+    known = (labels >= 0) & (labels < logits.shape[-1])
+    losses = jnp.where(known, losses, jnp.nan)
     total = jnp.sum(weights)
     return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1)

@@ -75,3 +75,21 @@ def test_names_what_does_not_fit():
             ignore_label=IGNORE,
             class_weights=np.ones(4),
         )
+
+
+def test_a_label_out_of_range_makes_nan_of_the_loss():
+    loss = softmax_cross_entropy(
+        logits=jnp.zeros((1, 2, 2)), labels=jnp.array([[0, 7]]), ignore_label=IGNORE
+    )
+    assert jnp.isnan(loss)
+
+
+def test_half_precision_logits_of_many_pixels_have_a_float32_loss():
+    shape = (1, 300, 300)  # more pixels than float16 can count
+    loss = softmax_cross_entropy(
+        logits=jnp.zeros((*shape, 2), jnp.float16),
+        labels=jnp.zeros(shape, jnp.int32),
+        ignore_label=IGNORE,
+    )
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)

@@ -82,3 +82,10 @@ def test_unknown_backbone_is_named():
     config = ConfigDict({"model": MODEL | {"name": "vgg"}, "crf": CRF})
     with pytest.raises(ValueError, match=r"config.model.name: .*\['fcn'\], got 'vgg'"):
         build_segmenter(config, 3)
+
+
+@pytest.mark.parametrize("num_skips", [0, 4])
+def test_skips_that_the_stages_do_not_have_are_named(num_skips):
+    fcn = FCN(num_labels=2, widths=(8, 8, 8), blocks=(0, 0, 0), num_skips=num_skips)
+    with pytest.raises(ValueError, match=rf"num_skips: expected 1 .* got {num_skips}"):
+        fcn.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -1,6 +1,7 @@
 """Predictors: functions of one image to its labels, for each row of the results."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from crfrnn_jax.models import Segmenter
 # uint8 [height, width, channels] -> integer [height, width]
 Predict = Callable[[np.ndarray], np.ndarray]
 # uint8 [height, width, channels] -> float32 [height, width, labels]
-Score = Callable[[np.ndarray], jax.Array]
+Unary = Callable[[np.ndarray], jax.Array]
 
 
 class CRFSetting(NamedTuple):
@@ -34,35 +35,48 @@ class CRFSetting(NamedTuple):
     spatial_weight: float
 
 
-def unary_scorer(model: Segmenter, params: Any) -> Score:
+def unary_of(model: Segmenter, params: Any) -> Unary:
     """The backbone's logits of an image."""
-
-    @jax.jit
-    def unary(params, image):
-        return model.apply({"params": params}, image[None], method=model.unary)[0]
-
-    return lambda image: unary(params, image)
+    return lambda image: _unary(model, params, image)
 
 
 def plain_predictor(model: Segmenter, params: Any) -> Predict:
     """The likeliest labels by the backbone alone."""
-    unary = unary_scorer(model, params)
-    return lambda image: np.asarray(jnp.argmax(unary(image), axis=-1))
+    return lambda image: likeliest_labels(_unary(model, params, image))
 
 
 def end_to_end_predictor(model: Segmenter, params: Any, num_iterations: int) -> Predict:
     """The likeliest labels after the CRF-RNN that was trained with the backbone."""
+    return lambda image: likeliest_labels(
+        _refined(model, params, image, num_iterations)
+    )
 
-    @jax.jit
-    def predict(params, image):
-        def refined(module):
-            images = image[None]
-            return module.refine(images, module.unary(images), num_iterations)
 
-        logits = model.apply({"params": params}, method=refined)
-        return jnp.argmax(logits[0], axis=-1)
+# Compiled once for a model and a size of images, whatever the parameters: a training
+# run predicts with new ones at every evaluation.
+@partial(jax.jit, static_argnames="model")
+def _unary(model, params, image):
+    return model.apply({"params": params}, image[None], method=model.unary)[0]
 
-    return lambda image: np.asarray(predict(params, image))
+
+@partial(jax.jit, static_argnames=("model", "num_iterations"))
+def _refined(model, params, image, num_iterations):
+    def refine(module):
+        images = image[None]
+        return module.refine(images, module.unary(images), num_iterations)
+
+    return model.apply({"params": params}, method=refine)[0]
+
+
+def likeliest_labels(logits: jax.Array) -> np.ndarray:
+    """The labels of the greatest logits, integer [height, width].
+
+    Raises:
+      ValueError: a logit is NaN, which would pass for label 0.
+    """
+    if jnp.isnan(logits).any():
+        raise ValueError("logits: expected numbers, got NaN in some pixels")
+    return np.asarray(jnp.argmax(logits, axis=-1))
 
 
 def postprocess(
@@ -84,12 +98,13 @@ def postprocess(
         theta_beta=setting.theta_beta,
         theta_gamma=setting.theta_gamma,
     )
-    return np.asarray(jnp.argmax(refined, axis=-1))
+    return likeliest_labels(refined)
 
 
 def postprocessing_predictor(
     model: Segmenter, params: Any, setting: CRFSetting, num_iterations: int
 ) -> Predict:
     """The likeliest labels by the backbone and a hand-set CRF after it."""
-    unary = unary_scorer(model, params)
-    return lambda image: postprocess(image, unary(image), setting, num_iterations)
+    return lambda image: postprocess(
+        image, _unary(model, params, image), setting, num_iterations
+    )

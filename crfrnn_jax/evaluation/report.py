@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from crfrnn_jax.evaluation.scoring import Score
+from crfrnn_jax.metrics import mean_iou
 
 TRIMAP_WIDTHS = tuple(range(1, 11))
 ROW_TITLES = {
@@ -45,7 +46,7 @@ def plot_trimaps(path: Path, scores: Mapping[str, Score]) -> None:
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     for row, row_score in scores.items():
-        values = [100 * v for v in row_score.summary()["trimap_mean_iou"]]
+        values = [100 * mean_iou(band) for band in row_score.trimaps]
         axes.plot(TRIMAP_WIDTHS, values, marker="o", label=ROW_TITLES[row])
     axes.set_xlabel("width of the trimap, px")
     axes.set_ylabel("mean IoU, %")

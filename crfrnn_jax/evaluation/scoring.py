@@ -33,15 +33,20 @@ class Score(NamedTuple):
         return mean_iou(self.confusion)
 
     def summary(self) -> dict[str, Any]:
-        """The metrics as plain numbers, 0..1, None where a class does not occur."""
-        ious = iou_per_class(self.confusion)
+        """The metrics as plain numbers, 0..1, None where there is nothing to count."""
         return {
-            "mean_iou": self.mean_iou,
-            "pixel_accuracy": pixel_accuracy(self.confusion),
-            "iou_per_class": [None if np.isnan(iou) else float(iou) for iou in ious],
-            "trimap_mean_iou": [mean_iou(band) for band in self.trimaps],
-            "trimap_pixel_accuracy": [pixel_accuracy(band) for band in self.trimaps],
+            "mean_iou": _number(self.mean_iou),
+            "pixel_accuracy": _number(pixel_accuracy(self.confusion)),
+            "iou_per_class": [_number(iou) for iou in iou_per_class(self.confusion)],
+            "trimap_mean_iou": [_number(mean_iou(band)) for band in self.trimaps],
+            "trimap_pixel_accuracy": [
+                _number(pixel_accuracy(band)) for band in self.trimaps
+            ],
         }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def score(

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from crfrnn_jax.data import SegmentationData
-from crfrnn_jax.evaluation.prediction import CRFSetting, Score, postprocess
-from crfrnn_jax.evaluation.scoring import score
+from crfrnn_jax.evaluation.prediction import CRFSetting, Unary, postprocess
+from crfrnn_jax.metrics import confusion_matrix, mean_iou
 
 
 def tune_postprocessing(
-    unary: Score,
+    unary: Unary,
     data: SegmentationData,
     examples: Iterable[Mapping[str, Any]],
     candidates: Sequence[CRFSetting],
@@ -33,13 +35,17 @@ def tune_postprocessing(
     scored = [(example, unary(example["image"])) for example in examples]
     results = []
     for setting in candidates:
-        # The examples come in order, so the logits go along with them.
-        logits = iter([logits for _, logits in scored])
-
-        def predict(image, setting=setting, logits=logits):
-            return postprocess(image, next(logits), setting, num_iterations)
-
-        result = score({"crf": predict}, data, [example for example, _ in scored])
-        results.append(result["crf"].mean_iou)
+        confusions = [
+            confusion_matrix(
+                labels=example["label"],
+                predictions=postprocess(
+                    example["image"], logits, setting, num_iterations
+                ),
+                num_labels=data.num_labels,
+                ignore_label=data.ignore_label,
+            )
+            for example, logits in scored
+        ]
+        results.append(mean_iou(np.sum(confusions, axis=0)))
         report(setting, results[-1])
-    return candidates[max(range(len(results)), key=results.__getitem__)]
+    return candidates[int(np.argmax(results))]

@@ -24,7 +24,12 @@ def build_segmenter(config: Any, num_labels: int) -> Segmenter:
     Raises:
       ValueError: the backbone is unknown.
     """
-    attributes = dict(config.model)
+    # Lists, as a checkpoint's JSON holds them, become tuples: a module is a static
+    # argument of compiled functions and has to be hashable.
+    attributes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.model.items()
+    }
     name = attributes.pop("name")
     if name not in BACKBONES:
         raise ValueError(

@@ -42,8 +42,16 @@ class FCN(nn.Module):
 
         Returns:
           Logits, float32 [batch, height, width, num_labels].
+
+        Raises:
+          ValueError: wrong rank, or a number of skips that the stages do not have.
         """
         check_shape("images", images, "batch height width channels")
+        if not 1 <= self.num_skips <= len(self.widths):
+            raise ValueError(
+                f"num_skips: expected 1 to the number of stages, {len(self.widths)}, "
+                f"got {self.num_skips}"
+            )
         x = (images.astype(jnp.float32) - _MEAN_INTENSITY) / _INTENSITY_SPREAD
         stages = []
         for width, blocks in zip(self.widths, self.blocks, strict=True):

@@ -54,28 +54,35 @@ class StageCheckpoints:
         )
         self._manager.save(step, args=items)
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint's state, in the structure of `like`, and its meta."""
-        step = self.latest_step()
+    def restore_meta(self) -> dict[str, Any]:
+        """The newest checkpoint's meta: to be checked before its state is read."""
+        return self._restore(meta=ocp.args.JsonRestore())["meta"]
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The newest checkpoint's state, in the structure of `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(
+        restored = self._restore(
             params=ocp.args.StandardRestore(abstract.params),
             training=ocp.args.StandardRestore(_training_part(abstract)),
-            meta=ocp.args.JsonRestore(),
         )
-        try:
-            restored = self._manager.restore(step, args=items)
-        except Exception as error:  # Orbax raises whatever its storage meets
-            path = self.directory / str(step)
-            raise CheckpointError(_unreadable(path, error)) from error
         training = restored["training"]
-        state = TrainState(
+        return TrainState(
             restored["params"],
             training["opt_state"],
             jax.random.wrap_key_data(training["key"]),
             training["step"],
         )
-        return state, restored["meta"]
+
+    def _restore(self, **items: Any) -> Any:
+        step = self.latest_step()
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax raises whatever its storage meets
+            path = self.directory / str(step)
+            raise CheckpointError(
+                f"{_unreadable(path, error)}. Remove that folder to go on from the "
+                "checkpoint before it"
+            ) from error
 
     def close(self) -> None:
         """Waits for what is being written and lets go of the directory."""
@@ -93,12 +100,7 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     Raises:
       CheckpointError: there is none, or it can't be read.
     """
-    path = Path(path).absolute()
-    if not path.name.isdigit() or not (path / "_CHECKPOINT_METADATA").exists():
-        raise CheckpointError(
-            f"{path}: no whole checkpoint there; expected a directory such as "
-            "WORKDIR/checkpoints/STAGE/STEP that a training run wrote"
-        )
+    path = check_checkpoint(path)
     step = int(path.name)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     options = ocp.CheckpointManagerOptions(read_only=True)
@@ -122,20 +124,26 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     return restored["params"], restored["meta"]
 
 
-def latest_checkpoint(workdir: Path, stage: str) -> Path:
-    """Path of the newest whole checkpoint of a stage.
+def check_checkpoint(path: Path) -> Path:
+    """The absolute path of a checkpoint that was written whole.
 
     Raises:
-      CheckpointError: the work directory or the stage has none.
+      CheckpointError: there is none.
     """
+    path = Path(path).absolute()
+    if not path.name.isdigit() or not (path / "_CHECKPOINT_METADATA").exists():
+        raise CheckpointError(
+            f"{path}: no whole checkpoint there; expected a directory such as "
+            "WORKDIR/checkpoints/STAGE/STEP that a training run wrote"
+        )
+    return path
+
+
+def latest_checkpoint(workdir: Path, stage: str) -> Path | None:
+    """Path of the newest whole checkpoint of a stage, or None if it has none."""
     directory = Path(workdir).absolute() / "checkpoints" / stage
     steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
-    if not steps:
-        raise CheckpointError(
-            f"{directory}: no checkpoint of stage '{stage}'; train first: "
-            f"python train.py --config=CONFIG --workdir={workdir}"
-        )
-    return directory / str(max(steps))
+    return directory / str(max(steps)) if steps else None
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:

@@ -7,6 +7,19 @@ Config = Any
 
 STAGES = ("fcn", "plain", "end_to_end")
 
+_LOWEST = {
+    "seed": 0,
+    "log_every": 1,
+    "crf.num_iterations": 0,
+    "eval.num_iterations": 0,
+    "eval.validation_images": 1,
+    "eval.panels": 1,
+    "postprocessing.train_images": 1,
+}
+
+# What a run may change on its way: where the data lies, and how it is looked at.
+_FREE = ("config.data.dir", "config.eval", "config.postprocessing")
+
 
 def check_config(config: Config) -> None:
     """Checks the values that would otherwise fail late, or pass and mislead.
@@ -14,6 +27,17 @@ def check_config(config: Config) -> None:
     Raises:
       ValueError: naming the key, what was expected and what came.
     """
+    for key, lowest in _LOWEST.items():
+        value = config
+        for part in key.split("."):
+            value = value[part]
+        _check(value >= lowest, f"config.{key}", f"at least {lowest}", value)
+    _check(
+        len(config.postprocessing.candidates) > 0,
+        "config.postprocessing.candidates",
+        "one at least",
+        config.postprocessing.candidates,
+    )
     for name in config.stages:
         if name not in STAGES:
             raise ValueError(f"config.stages: expected names of {STAGES}, got {name!r}")
@@ -71,10 +95,15 @@ def _check(holds: bool, key: str, expected: str, got: Any) -> None:
 def differences(
     one: dict[str, Any], other: dict[str, Any], prefix="config"
 ) -> list[str]:
-    """The keys in which two configs differ, as "config.key: one -> other"."""
+    """The keys in which two runs' configs differ, as "config.key: one -> other".
+
+    Where the data lies and how a run is evaluated do not count.
+    """
     found = []
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, "(absent)"), other.get(key, "(absent)")
+        if f"{prefix}.{key}" in _FREE:
+            continue
         if isinstance(left, dict) and isinstance(right, dict):
             found += differences(left, right, f"{prefix}.{key}")
         elif left != right:

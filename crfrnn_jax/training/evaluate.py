@@ -15,14 +15,14 @@ from crfrnn_jax.evaluation.prediction import (
     end_to_end_predictor,
     plain_predictor,
     postprocessing_predictor,
-    unary_scorer,
+    unary_of,
 )
 from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trimaps
 from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
-from crfrnn_jax.training.configuration import Config
+from crfrnn_jax.training.configuration import Config, differences
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +46,19 @@ def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> st
       CheckpointError: a checkpoint is missing or damaged.
       ValueError, FileNotFoundError: the data the config names is not there or wrong.
     """
+    paths = {"plain": plain, "end_to_end": end_to_end}
     loaded = {
         row: load_for_evaluation(path)
-        for row, path in (("plain", plain), ("end_to_end", end_to_end))
+        for row, path in paths.items()
         if path is not None
     }
-    _, meta = next(iter(loaded.values()))
-    config: Config = ConfigDict(meta["config"])
+    config = _common_config([meta for _, meta in loaded.values()])
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
-    results: dict[str, Any] = {"class_names": list(data.class_names)}
+    results: dict[str, Any] = {
+        "class_names": list(data.class_names),
+        "checkpoints": {row: str(paths[row]) for row in loaded},
+    }
 
     predictors: dict[str, Predict] = {}
     if "plain" in loaded:
@@ -79,12 +82,29 @@ def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> st
     results["rows"] = {row: scores[row].summary() for row in scores}
     tables = format_tables(scores, data.class_names)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (directory / "results.json").write_text(
+        json.dumps(results, indent=1, allow_nan=False) + "\n"
+    )
     (directory / "results.md").write_text(tables)
     plot_trimaps(directory / "trimap.png", scores)
     examples = eval_examples(data, "val", limit=config.eval.panels)
     save_panels(directory / "panels.png", predictors, data, examples)
     return tables
+
+
+def _common_config(metas: list[dict[str, Any]]) -> Config:
+    """The config of the checkpoints, which must be of one run."""
+    if not metas:
+        raise ValueError("expected a plain or an end-to-end checkpoint, got neither")
+    first, *others = (meta["config"] for meta in metas)
+    for other in others:
+        changed = differences(first, other)
+        if changed:
+            raise ValueError(
+                "expected checkpoints of one run; their configs differ in "
+                + "; ".join(changed)
+            )
+    return ConfigDict(first)
 
 
 def _tune(
@@ -95,7 +115,7 @@ def _tune(
         logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
 
     return tune_postprocessing(
-        unary_scorer(model, params),
+        unary_of(model, params),
         data,
         eval_examples(data, "train", limit=config.postprocessing.train_images),
         [CRFSetting(*candidate) for candidate in config.postprocessing.candidates],

@@ -34,7 +34,7 @@ class Journal:
     A context manager. Lines are flushed as they are written; a resumed run appends.
     """
 
-    def __init__(self, workdir: Path, stage: str, steps: int):
+    def __init__(self, workdir: Path, stage: str, done: int, steps: int):
         self._file = (workdir / "metrics.jsonl").open("a")
         self._board = (
             SummaryWriter(str(workdir / "tensorboard" / stage))
@@ -49,7 +49,9 @@ class Journal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[scalars]}"),
         )
-        self._task = self._progress.add_task(stage, total=steps, scalars="")
+        self._task = self._progress.add_task(
+            stage, total=steps, completed=done, scalars=""
+        )
 
     def __enter__(self) -> "Journal":
         self._progress.start()

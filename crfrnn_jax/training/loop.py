@@ -1,5 +1,6 @@
 """The training run: its stages one after another, each resumed where it stopped."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -96,46 +97,55 @@ def _run_stage(
         "class_names": list(data.class_names),
     }
 
-    checkpoints = StageCheckpoints(workdir, name)
-    state = init_state(
-        _initial_params(config, stage, model, workdir),
-        optimizer,
-        jax.random.fold_in(jax.random.key(config.seed), config.stages.index(name)),
-    )
-    if checkpoints.latest_step() is not None:
-        state, saved = checkpoints.restore(state)
-        _check_same_run(saved["config"], meta["config"], checkpoints.directory)
-        batches.set_state(saved["data"])
+    with contextlib.ExitStack() as stack:
+        stack.callback(batches.close)
+        checkpoints = stack.enter_context(
+            contextlib.closing(StageCheckpoints(workdir, name))
+        )
+        done = checkpoints.latest_step() or 0
+        if done:
+            saved = checkpoints.restore_meta()
+            _check_same_run(saved["config"], meta["config"], checkpoints.directory)
+            batches.set_state(saved["data"])
+        if done == stage.steps:
+            return
+        state = init_state(
+            _initial_params(config, stage, model, workdir),
+            optimizer,
+            jax.random.fold_in(jax.random.key(config.seed), config.stages.index(name)),
+        )
+        if done:
+            state = checkpoints.restore(state)
 
-    def due(step: int, every: int) -> bool:
-        return step % every == 0 or step == stage.steps
-
-    recorded = []
-    with Journal(workdir, name, stage.steps) as journal:
+        journal = stack.enter_context(Journal(workdir, name, done, stage.steps))
+        recorded = []
         started = time.monotonic()
-        for step in range(int(state.step) + 1, stage.steps + 1):
+        for step in range(done + 1, stage.steps + 1):
             state, scalars = train_step(state, next(batches))
             recorded.append(scalars)
             journal.advance(step)
             # Reading a scalar waits for the device: only every so often.
-            if due(step, config.log_every):
+            if _due(step, config.log_every, stage):
                 means = _means_of_finite(recorded, name, step)
                 seconds = time.monotonic() - started
                 means["images_per_second"] = len(recorded) * stage.batch_size / seconds
                 means["learning_rate"] = float(np.asarray(schedule(step - 1)))
                 journal.write(step, means)
                 recorded = []
-            if due(step, stage.checkpoint_every):
-                checkpoints.save(state, meta | {"data": batches.get_state()})
-            if due(step, stage.eval_every):
+            if _due(step, stage.eval_every, stage):
                 scores = _validate(
                     config, name, model, state.params, data, workdir, step
                 )
                 journal.write(step, scores)
+            # Last, so that a stage whose last checkpoint is there is wholly done.
+            if _due(step, stage.checkpoint_every, stage):
+                checkpoints.save(state, meta | {"data": batches.get_state()})
             if not recorded:
                 started = time.monotonic()
-    batches.close()
-    checkpoints.close()
+
+
+def _due(step: int, every: int, stage: Config) -> bool:
+    return step % every == 0 or step == stage.steps
 
 
 def _initial_params(
@@ -143,7 +153,13 @@ def _initial_params(
 ) -> Any:
     if not stage.start_from:
         return init_params(model, jax.random.key(config.seed))
-    params, _ = load_for_evaluation(latest_checkpoint(workdir, stage.start_from))
+    earlier = latest_checkpoint(workdir, stage.start_from)
+    if earlier is None or int(earlier.name) != config[stage.start_from].steps:
+        raise CheckpointError(
+            f"{workdir}: stage '{stage.start_from}', from which another starts, is not "
+            "done there; name it in config.stages before the other"
+        )
+    params, _ = load_for_evaluation(earlier)
     return params
 
 

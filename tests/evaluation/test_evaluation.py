@@ -11,7 +11,11 @@ from crfrnn_jax.evaluation.panels import (
     palette,
     save_panels,
 )
-from crfrnn_jax.evaluation.prediction import CRFSetting, postprocess
+from crfrnn_jax.evaluation.prediction import (
+    CRFSetting,
+    likeliest_labels,
+    postprocess,
+)
 from crfrnn_jax.evaluation.report import format_tables
 from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import tune_postprocessing
@@ -148,3 +152,8 @@ def test_tables_show_every_row_and_class(examples, data):
     assert "| plain FCN | 25.00 | 50.00 |" in tables
     assert "| left | 50.00 |" in tables
     assert "| right | 0.00 |" in tables
+
+
+def test_logits_that_are_nan_are_not_taken_for_label_0():
+    with pytest.raises(ValueError, match="logits: expected numbers, got NaN"):
+        likeliest_labels(jnp.full((2, 2, 3), jnp.nan))

@@ -25,6 +25,10 @@ def test_configs_are_valid_and_locked(module):
         ("crf.theta_beta", 0.0, r"config.crf.theta_beta: expected above 0, got 0"),
         ("class_weighting", "logs", r"config.class_weighting: .* got 'logs'"),
         ("stages", ("fcn", "crf"), r"config.stages: .* got 'crf'"),
+        ("log_every", 0, r"config.log_every: expected at least 1, got 0"),
+        ("eval.panels", 0, r"config.eval.panels: expected at least 1, got 0"),
+        ("crf.num_iterations", -1, r"config.crf.num_iterations: .* got -1"),
+        ("postprocessing.candidates", (), r"config.postprocessing.candidates: .*one"),
     ],
 )
 def test_names_the_key_that_is_wrong(key, value, message):
@@ -34,9 +38,9 @@ def test_names_the_key_that_is_wrong(key, value, message):
         check_config(config)
 
 
-def test_differences_name_every_key():
-    one = {"a": 1, "b": {"c": 2, "d": 3}}
-    other = {"a": 1, "b": {"c": 4}, "e": 5}
+def test_differences_name_every_key_but_those_that_are_free():
+    one = {"a": 1, "b": {"c": 2, "d": 3}, "eval": {"panels": 1}}
+    other = {"a": 1, "b": {"c": 4}, "e": 5, "eval": {"panels": 2}}
     assert differences(one, other) == [
         "config.b.c: 2 -> 4",
         "config.b.d: 3 -> '(absent)'",

@@ -103,10 +103,23 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(
     uninterrupted, tiny_config
 ):
     tiny_config.fcn.learning_rate = 0.5
-    with pytest.raises(
-        CheckpointError, match=r"config\.fcn\.learning_rate: 0\.002 -> 0\.5"
-    ):
+    tiny_config.model.widths = (8, 8, 24)
+    with pytest.raises(CheckpointError) as error:
         loop.train(tiny_config, uninterrupted)
+    assert "config.fcn.learning_rate: 0.002 -> 0.5" in str(error.value)
+    assert "config.model.widths: [8, 8, 16] -> [8, 8, 24]" in str(error.value)
+
+
+def test_a_run_that_is_done_does_nothing_more(uninterrupted, tiny_config):
+    log = (uninterrupted / "metrics.jsonl").read_text()
+    tiny_config.eval.panels = 2  # how a run is looked at may change
+    loop.train(tiny_config, uninterrupted)
+    assert (uninterrupted / "metrics.jsonl").read_text() == log
+
+
+def test_a_stage_does_not_start_from_one_that_is_not_done(tiny_config, tmp_path):
+    with pytest.raises(CheckpointError, match=r"stage 'fcn', .* is not done"):
+        loop._initial_params(tiny_config, tiny_config.end_to_end, None, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(

@@ -76,7 +76,10 @@ def _only_line(stderr):
 def test_eval_without_a_checkpoint_says_so(tmp_path):
     done = _run("eval.py", f"--workdir={tmp_path}")
     assert done.returncode == 1
-    assert "no checkpoint of stage 'plain'" in _only_line(done.stderr)
+    assert "no checkpoint of stage 'plain' or" in _only_line(done.stderr)
+    done = _run("eval.py", "--checkpoint=/")
+    assert done.returncode == 1
+    assert "/: no whole checkpoint there" in _only_line(done.stderr)
 
 
 def test_eval_of_a_broken_checkpoint_says_which(run, tmp_path):
