@@ -1,6 +1,7 @@
 """Conditional random fields as recurrent neural networks, in JAX.
 
-The numeric core: pure functions of arrays, and the Flax layer on top of them.
+The numeric core: pure functions of arrays. The Flax layer on top of them is
+`crfrnn_jax.layers.CRFRNN`.
 """
 
 # Dense CRF inference

@@ -44,8 +44,8 @@ def train(config: Config, workdir: Path) -> None:
     """Runs every stage of the config that is not done yet.
 
     A stage starts from the parameters of the one it names, or afresh. The same call on
-    the same work directory goes on from the newest checkpoint, and lands on the same
-    numbers as a run that was never stopped.
+    the same work directory goes on from the newest checkpoint and, on a CPU, lands on
+    the same numbers as a run that was never stopped.
 
     Args:
       config: as in `configs/`.
