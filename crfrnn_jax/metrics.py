@@ -93,11 +93,8 @@ def boundary_distance(labels: np.ndarray, ignore_label: int) -> np.ndarray:
         labels = labels[tuple(nearest)]
     boundary = np.zeros(labels.shape, bool)
     for axis in (0, 1):
-        ahead, behind = (
-            np.swapaxes(labels, 0, axis)[1:],
-            np.swapaxes(labels, 0, axis)[:-1],
-        )
-        edge = ahead != behind
+        along = np.swapaxes(labels, 0, axis)
+        edge = along[1:] != along[:-1]
         view = np.swapaxes(boundary, 0, axis)
         view[1:] |= edge
         view[:-1] |= edge

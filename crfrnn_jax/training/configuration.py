@@ -39,13 +39,10 @@ def check_config(config: Config) -> None:
         config.postprocessing.candidates,
     )
     for name in config.stages:
-        if name not in STAGES:
-            raise ValueError(f"config.stages: expected names of {STAGES}, got {name!r}")
+        _check(name in STAGES, "config.stages", f"names of {STAGES}", name)
         stage, key = config[name], f"config.{name}"
         for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
-            _check(
-                getattr(stage, field) >= 1, f"{key}.{field}", "at least 1", stage[field]
-            )
+            _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
         _check(
             stage.checkpoint_every % config.log_every == 0,
             f"{key}.checkpoint_every",
