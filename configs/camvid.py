@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         dict(name="folder", dir="", class_names=CLASS_NAMES, ignore_label=11)
     )
-    config.augment = ConfigDict(dict(flip=True, scale=(0.7, 1.6), color=0.3))
+    config.augment = ConfigDict(dict(flip=True, scale=(0.8, 1.25), color=0.2))
     config.class_weighting = "log"
 
     config.model = ConfigDict(
@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
         dict(
             start_from="",
             use_crf=False,
-            steps=1500,
+            steps=2000,
             batch_size=6,
             crop=(240, 320),
             learning_rate=2e-3,

@@ -25,7 +25,12 @@ from crfrnn_jax.training.checkpoints import (
     latest_checkpoint,
     load_for_evaluation,
 )
-from crfrnn_jax.training.configuration import Config, check_config, differences
+from crfrnn_jax.training.configuration import (
+    STAGES,
+    Config,
+    check_config,
+    differences,
+)
 from crfrnn_jax.training.journal import Journal
 from crfrnn_jax.training.steps import (
     init_params,
@@ -75,6 +80,7 @@ def _run_stage(
     workdir: Path,
 ) -> None:
     stage = config[name]
+    seed = _stage_seed(config.seed, name)
     optimizer = make_optimizer(stage)
     schedule = stage_schedule(stage)
     train_step = make_train_step(
@@ -89,7 +95,7 @@ def _run_stage(
         batch_size=stage.batch_size,
         crop=stage.crop,
         augment=config.augment,
-        seed=config.seed + config.stages.index(name),
+        seed=seed,
     )
     meta = {
         "config": json.loads(config.to_json_best_effort()),
@@ -112,7 +118,7 @@ def _run_stage(
         state = init_state(
             _initial_params(config, stage, model, workdir),
             optimizer,
-            jax.random.fold_in(jax.random.key(config.seed), config.stages.index(name)),
+            jax.random.key(seed),
         )
         if done:
             state = checkpoints.restore(state)
@@ -142,6 +148,12 @@ def _run_stage(
                 checkpoints.save(state, meta | {"data": batches.get_state()})
             if not recorded:
                 started = time.monotonic()
+
+
+def _stage_seed(seed: int, stage: str) -> int:
+    """A seed that no other stage of any other run's seed shares."""
+    mixed = np.random.SeedSequence((seed, STAGES.index(stage)))
+    return int(mixed.generate_state(1)[0])
 
 
 def _due(step: int, every: int, stage: Config) -> bool:
