@@ -2,9 +2,9 @@
 
 python eval.py --workdir=runs/shapes
 python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/500
+python eval.py --workdir=runs/camvid --data_dir=FOLDER    # the data has moved
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
@@ -14,11 +14,14 @@ from crfrnn_jax.training.checkpoints import (
     check_checkpoint,
     latest_checkpoint,
 )
+from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
-from crfrnn_jax.training.journal import set_up_console
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where the data set lies, if not where it lay in training."
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -26,14 +29,12 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
-    try:
+    with errors_in_one_line("eval.py"):
         if CHECKPOINT.value:
             plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))
         else:
             plain, end_to_end, directory = _of_workdir(Path(WORKDIR.value or ""))
-        tables = evaluate(plain, end_to_end, directory)
-    except (CheckpointError, ValueError, OSError) as error:
-        sys.exit(f"eval.py: {error}")
+        tables = evaluate(plain, end_to_end, directory, data_dir=DATA_DIR.value)
     print(tables)
     print(f"Panels: {directory / 'panels.png'}")
     print(f"Results: {directory / 'results.json'}, trimaps: {directory / 'trimap.png'}")

@@ -5,15 +5,13 @@ python train.py --config=configs/shapes.py --workdir=runs/shapes [--config.key=v
 The same command resumes a run that was stopped.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from crfrnn_jax.training.checkpoints import CheckpointError
-from crfrnn_jax.training.journal import set_up_console
-from crfrnn_jax.training.loop import NonFiniteLossError, train
+from crfrnn_jax.training.console import errors_in_one_line, set_up_console
+from crfrnn_jax.training.loop import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
@@ -24,10 +22,8 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
-    try:
+    with errors_in_one_line("train.py"):
         train(CONFIG.value, Path(WORKDIR.value or ""))
-    except (CheckpointError, NonFiniteLossError, ValueError, OSError) as error:
-        sys.exit(f"train.py: {error}")
     print(f"Trained. Evaluate with: python eval.py --workdir={WORKDIR.value}")
 
 

@@ -109,6 +109,7 @@ def trimap_confusions(
     predictions: np.ndarray,
     num_labels: int,
     ignore_label: int,
+    distance: np.ndarray,
     widths: tuple[int, ...],
 ) -> np.ndarray:
     """Confusion matrices of the trimaps: bands along the true boundaries.
@@ -118,13 +119,13 @@ def trimap_confusions(
       predictions: int [height, width].
       num_labels: number of labels.
       ignore_label: label of the pixels that do not count.
+      distance: [height, width], the labels' `boundary_distance`.
       widths: of the bands, in pixels to each side of the boundary (Krähenbühl and
         Koltun 2011, section 5.1, evaluate 1 to 10 and more).
 
     Returns:
       int64 [widths, num_labels, num_labels].
     """
-    distance = boundary_distance(labels, ignore_label)
     return np.stack(
         [
             confusion_matrix(

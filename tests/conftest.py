@@ -7,6 +7,7 @@ _STRICT = {
     "test_checks",
     "test_codes",
     "test_crf",
+    "test_crf_gradients",
     "test_exact",
     "test_export",
     "test_features",

@@ -127,10 +127,10 @@ def test_trimaps_grow_to_the_whole_image():
         "num_labels": 4,
         "ignore_label": IGNORE,
     }
-    trimaps = trimap_confusions(**arguments, widths=(1, 2, 100))
+    distance = boundary_distance(labels, IGNORE)
+    trimaps = trimap_confusions(**arguments, distance=distance, widths=(1, 2, 100))
     whole = confusion_matrix(**arguments)
     counts = trimaps.sum((1, 2))
     assert counts[0] < counts[1] < counts[2]
     np.testing.assert_array_equal(trimaps[2], whole)
-    near = boundary_distance(labels, IGNORE) <= 2
-    assert counts[1] == (near & (labels != IGNORE)).sum()
+    assert counts[1] == ((distance <= 2) & (labels != IGNORE)).sum()

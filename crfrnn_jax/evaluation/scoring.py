@@ -8,6 +8,7 @@ import numpy as np
 from crfrnn_jax.data import SegmentationData
 from crfrnn_jax.evaluation.prediction import Predict
 from crfrnn_jax.metrics import (
+    boundary_distance,
     confusion_matrix,
     iou_per_class,
     mean_iou,
@@ -74,6 +75,9 @@ def score(
     )
     scores = dict.fromkeys(predictors, zero)
     for example in examples:
+        distance = None
+        if trimap_widths:
+            distance = boundary_distance(example["label"], data.ignore_label)
         for name, predict in predictors.items():
             pair = {
                 "labels": example["label"],
@@ -83,7 +87,9 @@ def score(
             }
             confusion = scores[name].confusion + confusion_matrix(**pair)
             trimaps = scores[name].trimaps
-            if trimap_widths:
-                trimaps = trimaps + trimap_confusions(**pair, widths=trimap_widths)
+            if distance is not None:
+                trimaps = trimaps + trimap_confusions(
+                    **pair, distance=distance, widths=trimap_widths
+                )
             scores[name] = Score(confusion, trimaps)
     return scores

@@ -38,21 +38,18 @@ class StageCheckpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Writes a checkpoint under the state's step; an existing one is kept.
+        """Writes a checkpoint under the state's step.
 
         Args:
           state: the training state.
           meta: what JSON can hold: the config, the stage, the data's position.
         """
-        step = int(state.step)
-        if step == self.latest_step():
-            return
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
             training=ocp.args.StandardSave(_training_part(state)),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(step, args=items)
+        self._manager.save(int(state.step), args=items)
 
     def restore_meta(self) -> dict[str, Any]:
         """The newest checkpoint's meta: to be checked before its state is read."""

@@ -17,8 +17,9 @@ _LOWEST = {
     "postprocessing.train_images": 1,
 }
 
-# What a run may change on its way: where the data lies, and how it is looked at.
-_FREE = ("config.data.dir", "config.eval", "config.postprocessing")
+# What a run may change on its way: where the data lies, how it is looked at, and which
+# stages are to follow.
+_FREE = ("config.data.dir", "config.eval", "config.postprocessing", "config.stages")
 
 
 def check_config(config: Config) -> None:
@@ -90,19 +91,28 @@ def _check(holds: bool, key: str, expected: str, got: Any) -> None:
 
 
 def differences(
-    one: dict[str, Any], other: dict[str, Any], prefix="config"
+    one: dict[str, Any], other: dict[str, Any], *, stage: str | None
 ) -> list[str]:
     """The keys in which two runs' configs differ, as "config.key: one -> other".
 
-    Where the data lies and how a run is evaluated do not count.
+    Where the data lies and how a run is evaluated do not count, nor do the settings of
+    stages other than `stage`: each stage's own checkpoints answer for those.
     """
+    others = [f"config.{name}" for name in STAGES if name != stage]
+    return _differences(one, other, "config", {*_FREE, *others})
+
+
+def _differences(
+    one: dict[str, Any], other: dict[str, Any], prefix: str, free: set[str]
+) -> list[str]:
     found = []
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, "(absent)"), other.get(key, "(absent)")
-        if f"{prefix}.{key}" in _FREE:
+        path = f"{prefix}.{key}"
+        if path in free:
             continue
         if isinstance(left, dict) and isinstance(right, dict):
-            found += differences(left, right, f"{prefix}.{key}")
+            found += _differences(left, right, path, free)
         elif left != right:
-            found.append(f"{prefix}.{key}: {left!r} -> {right!r}")
+            found.append(f"{path}: {left!r} -> {right!r}")
     return found

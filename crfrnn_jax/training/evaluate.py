@@ -27,7 +27,13 @@ from crfrnn_jax.training.configuration import Config, differences
 logger = logging.getLogger(__name__)
 
 
-def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> str:
+def evaluate(
+    plain: Path | None,
+    end_to_end: Path | None,
+    directory: Path,
+    *,
+    data_dir: str | None = None,
+) -> str:
     """Scores checkpoints on the validation images and writes the results.
 
     Nothing but the checkpoints is needed: they carry the config. Written are
@@ -38,6 +44,7 @@ def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> st
         post-processing rows, or None to leave those out.
       end_to_end: checkpoint of the network trained with the CRF, or None.
       directory: where the results go; made if it is not there.
+      data_dir: where the data set lies, if not where it lay in training.
 
     Returns:
       The tables as Markdown.
@@ -53,6 +60,8 @@ def evaluate(plain: Path | None, end_to_end: Path | None, directory: Path) -> st
         if path is not None
     }
     config = _common_config([meta for _, meta in loaded.values()])
+    if data_dir is not None:
+        config.data.dir = data_dir
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {
@@ -98,7 +107,7 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
         raise ValueError("expected a plain or an end-to-end checkpoint, got neither")
     first, *others = (meta["config"] for meta in metas)
     for other in others:
-        changed = differences(first, other)
+        changed = differences(first, other, stage=None)
         if changed:
             raise ValueError(
                 "expected checkpoints of one run; their configs differ in "

@@ -1,12 +1,10 @@
 """Logs of a run: JSON lines, TensorBoard where it is installed, a progress bar."""
 
 import json
-import logging
 import math
 from pathlib import Path
 from typing import Any
 
-from absl import logging as absl_logging
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,21 +19,17 @@ except ImportError:
     SummaryWriter = None
 
 
-def set_up_console() -> None:
-    """Plain lines of our own; of the libraries' logs, which are long, errors only."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("crfrnn_jax").setLevel(logging.INFO)
-
-
 class Journal:
     """Appends scalars to `metrics.jsonl` and shows them beside a progress bar.
 
-    A context manager. Lines are flushed as they are written; a resumed run appends.
+    A context manager. Lines are flushed as they are written. A resumed run appends, and
+    drops what was logged of the steps that it will do again.
     """
 
     def __init__(self, workdir: Path, stage: str, done: int, steps: int):
-        self._file = (workdir / "metrics.jsonl").open("a")
+        path = workdir / "metrics.jsonl"
+        _drop_after(path, stage, done)
+        self._file = path.open("a")
         self._board = (
             SummaryWriter(str(workdir / "tensorboard" / stage))
             if SummaryWriter
@@ -83,3 +77,21 @@ class Journal:
             self._progress.console.print(
                 f"{self._stage} {step}: {text}", highlight=False, soft_wrap=True
             )
+
+
+def _drop_after(path: Path, stage: str, done: int) -> None:
+    """Drops the lines of a stage's steps after `done`, and one that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for text in path.read_text().splitlines(keepends=True):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if line["stage"] != stage or line["step"] <= done:
+            kept.append(text)
+    # Under another name first: a run that dies here loses no line.
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    partial.replace(path)

@@ -90,13 +90,6 @@ def _run_stage(
         ignore_label=data.ignore_label,
         class_weights=weights,
     )
-    batches = train_batches(
-        data,
-        batch_size=stage.batch_size,
-        crop=stage.crop,
-        augment=config.augment,
-        seed=seed,
-    )
     meta = {
         "config": json.loads(config.to_json_best_effort()),
         "stage": name,
@@ -104,17 +97,26 @@ def _run_stage(
     }
 
     with contextlib.ExitStack() as stack:
-        stack.callback(batches.close)
         checkpoints = stack.enter_context(
             contextlib.closing(StageCheckpoints(workdir, name))
         )
         done = checkpoints.latest_step() or 0
-        if done:
-            saved = checkpoints.restore_meta()
-            _check_same_run(saved["config"], meta["config"], checkpoints.directory)
-            batches.set_state(saved["data"])
+        saved = checkpoints.restore_meta() if done else None
+        if saved:
+            _check_same_run(saved, meta, checkpoints.directory)
         if done == stage.steps:
             return
+
+        batches = train_batches(
+            data,
+            batch_size=stage.batch_size,
+            crop=stage.crop,
+            augment=config.augment,
+            seed=seed,
+        )
+        stack.callback(batches.close)
+        if saved:
+            batches.set_state(saved["data"])
         state = init_state(
             _initial_params(config, stage, model, workdir),
             optimizer,
@@ -176,7 +178,7 @@ def _initial_params(
 
 
 def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -> None:
-    changed = differences(saved, given)
+    changed = differences(saved["config"], given["config"], stage=given["stage"])
     if changed:
         raise CheckpointError(
             f"{where}: holds a run of another config; give another --workdir, or the "

@@ -39,11 +39,18 @@ def test_names_the_key_that_is_wrong(key, value, message):
 
 
 def test_differences_name_every_key_but_those_that_are_free():
-    one = {"a": 1, "b": {"c": 2, "d": 3}, "eval": {"panels": 1}}
-    other = {"a": 1, "b": {"c": 4}, "e": 5, "eval": {"panels": 2}}
-    assert differences(one, other) == [
+    one = {"a": 1, "b": {"c": 2, "d": 3}, "eval": {"panels": 1}, "data": {"dir": "x"}}
+    other = {"a": 1, "b": {"c": 4}, "e": 5, "eval": {"panels": 2}, "data": {"dir": ""}}
+    assert differences(one, other, stage=None) == [
         "config.b.c: 2 -> 4",
         "config.b.d: 3 -> '(absent)'",
         "config.e: '(absent)' -> 5",
     ]
-    assert differences(one, one) == []
+    assert differences(one, one, stage=None) == []
+
+
+def test_differences_of_a_stage_leave_out_the_other_stages():
+    one = {"fcn": {"steps": 1}, "plain": {"steps": 1}, "stages": ["fcn"]}
+    other = {"fcn": {"steps": 2}, "plain": {"steps": 2}, "stages": ["fcn", "plain"]}
+    assert differences(one, other, stage="plain") == ["config.plain.steps: 1 -> 2"]
+    assert differences(one, other, stage=None) == []

@@ -11,6 +11,7 @@ from crfrnn_jax.training.checkpoints import (
     latest_checkpoint,
     load_for_evaluation,
 )
+from crfrnn_jax.training.journal import Journal
 
 
 class InterruptionError(Exception):
@@ -74,9 +75,19 @@ def test_a_resumed_run_lands_on_the_numbers_of_one_never_stopped(
         if "loss" in line
     }
     assert len(losses) == 10
-    for line in _log(workdir):
-        if "loss" in line:
-            assert line["loss"] == losses[line["stage"], line["step"]]
+    logged = [line for line in _log(workdir) if "loss" in line]
+    assert len(logged) == 10  # the steps done again are there once
+    for line in logged:
+        assert line["loss"] == losses[line["stage"], line["step"]]
+
+
+def test_a_log_cut_off_in_a_line_is_gone_on_with(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    lines = [{"stage": "fcn", "step": step} for step in (1, 2)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"stage": "f')
+    with Journal(tmp_path, "plain", 0, 1) as journal:
+        journal.write(1, {"loss": 0.5})
+    assert _log(tmp_path) == [*lines, {"stage": "plain", "step": 1, "loss": 0.5}]
 
 
 def test_stages_train_what_they_should(uninterrupted, tiny_config):

@@ -115,6 +115,9 @@ def test_eval_without_its_data_names_what_is_missing(run, tmp_path):
     done = _run("eval.py", f"--workdir={copy}")
     assert done.returncode == 1
     assert str(tmp_path / "gone") in _only_line(done.stderr)
+    done = _run("eval.py", f"--workdir={copy}", f"--data_dir={tmp_path / 'moved'}")
+    assert done.returncode == 1
+    assert str(tmp_path / "moved") in _only_line(done.stderr)
 
 
 def test_train_names_a_wrong_key_and_a_missing_folder(tmp_path):

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from crfrnn_jax.checks import check_at_least
+from crfrnn_jax.training.checkpoints import CheckpointError
+from crfrnn_jax.training.console import errors_in_one_line
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: check_at_least("seed", -1, 0),
+        lambda: _raise(CheckpointError("seed: expected at least 0, got -1")),
+        lambda: _raise(OSError("seed: expected at least 0, got -1")),
+    ],
+)
+def test_an_error_of_the_users_making_ends_in_one_line(fail):
+    with pytest.raises(SystemExit) as end, errors_in_one_line("train.py"):
+        fail()
+    assert end.value.code == "train.py: seed: expected at least 0, got -1"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ValueError, match="broadcast"), errors_in_one_line("train.py"):
+        np.zeros(2) + np.zeros(3)
