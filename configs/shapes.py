@@ -18,7 +18,6 @@ def get_config() -> ConfigDict:
         dict(name="shapes", num_train=2000, num_val=200, size=80, seed=0, dir="")
     )
     config.augment = ConfigDict(dict(flip=True, scale=(1.0, 1.0), color=0.3))
-    config.class_weighting = "none"  # "none", or "log": rarer classes count for more
 
     config.model = ConfigDict(
         dict(name="fcn", widths=(16, 32, 64, 96), blocks=(1, 1, 1, 1), num_skips=2)
@@ -43,6 +42,7 @@ def get_config() -> ConfigDict:
         dict(
             start_from="",
             use_crf=False,
+            class_weighting="none",  # "none", or "log": rarer classes count for more
             steps=2500,
             batch_size=8,
             crop=(80, 80),

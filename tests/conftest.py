@@ -1,4 +1,8 @@
-"""Strict promotion in the tests of the numeric core, where every dtype is meant."""
+"""Strict promotion in the tests of the numeric core; one cache of compiled programs."""
+
+import os
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -18,9 +22,22 @@ _STRICT = {
 }
 
 
+# Where the workers of a test run, and the scripts that they start, share what they
+# compile; fresh for each run, so that no test passes on an earlier one's program.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
 def pytest_configure(config):
-    """JAX only warns where 64-bit code is traced in 32-bit mode, and truncates."""
+    """Sets up JAX for the tests: half of their time would go into compiling again."""
+    # JAX only warns where 64-bit code is traced in 32-bit mode, and truncates.
     config.addinivalue_line("filterwarnings", "error:Explicitly requested dtype")
+    if not hasattr(config, "workerinput"):
+        directory = tempfile.mkdtemp(prefix="crfrnn-jax-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+        os.environ[_CACHE] = directory
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -66,6 +66,12 @@ def check_config(config: Config) -> None:
         )
         for field in ("learning_rate", "clip_norm"):
             _check(stage[field] > 0, f"{key}.{field}", "above 0", stage[field])
+        _check(
+            stage.class_weighting in ("none", "log"),
+            f"{key}.class_weighting",
+            "'none' or 'log'",
+            stage.class_weighting,
+        )
         earlier = ("", *config.stages[: config.stages.index(name)])
         _check(
             stage.start_from in earlier,
@@ -77,12 +83,6 @@ def check_config(config: Config) -> None:
         _check(
             config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
         )
-    _check(
-        config.class_weighting in ("none", "log"),
-        "config.class_weighting",
-        "'none' or 'log'",
-        config.class_weighting,
-    )
 
 
 def _check(holds: bool, key: str, expected: str, got: Any) -> None:

@@ -66,9 +66,8 @@ def train(config: Config, workdir: Path) -> None:
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     model = build_segmenter(config, data.num_labels)
-    weights = class_weights(data) if config.class_weighting == "log" else None
     for name in config.stages:
-        _run_stage(config, name, model, data, weights, workdir)
+        _run_stage(config, name, model, data, workdir)
 
 
 def _run_stage(
@@ -76,20 +75,10 @@ def _run_stage(
     name: str,
     model: Segmenter,
     data: SegmentationData,
-    weights: np.ndarray | None,
     workdir: Path,
 ) -> None:
     stage = config[name]
     seed = _stage_seed(config.seed, name)
-    optimizer = make_optimizer(stage)
-    schedule = stage_schedule(stage)
-    train_step = make_train_step(
-        model,
-        optimizer,
-        use_crf=stage.use_crf,
-        ignore_label=data.ignore_label,
-        class_weights=weights,
-    )
     meta = {
         "config": json.loads(config.to_json_best_effort()),
         "stage": name,
@@ -117,6 +106,16 @@ def _run_stage(
         stack.callback(batches.close)
         if saved:
             batches.set_state(saved["data"])
+        weights = class_weights(data) if stage.class_weighting == "log" else None
+        optimizer = make_optimizer(stage)
+        schedule = stage_schedule(stage)
+        train_step = make_train_step(
+            model,
+            optimizer,
+            use_crf=stage.use_crf,
+            ignore_label=data.ignore_label,
+            class_weights=weights,
+        )
         state = init_state(
             _initial_params(config, stage, model, workdir),
             optimizer,

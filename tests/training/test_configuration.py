@@ -23,7 +23,7 @@ def test_configs_are_valid_and_locked(module):
         ("end_to_end.start_from", "plane", r"config.end_to_end.start_from: .*'plane'"),
         ("fcn.checkpoint_every", 7, r"config.fcn.checkpoint_every: .* multiple of"),
         ("crf.theta_beta", 0.0, r"config.crf.theta_beta: expected above 0, got 0"),
-        ("class_weighting", "logs", r"config.class_weighting: .* got 'logs'"),
+        ("fcn.class_weighting", "a", r"config.fcn.class_weighting: .* got 'a'"),
         ("stages", ("fcn", "crf"), r"config.stages: .* got 'crf'"),
         ("log_every", 0, r"config.log_every: expected at least 1, got 0"),
         ("eval.panels", 0, r"config.eval.panels: expected at least 1, got 0"),
