@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 WORKDIR ?= runs/shapes
+EXTRAS ?= train,dev
 SETUP := $(VENV)/.installed
 
 .PHONY: setup train test lint clean
@@ -10,7 +11,7 @@ setup: $(SETUP)
 
 $(SETUP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable ".[train,dev]"
+	$(VENV)/bin/pip install --quiet --editable ".[$(EXTRAS)]"
 	touch $@
 
 train: setup

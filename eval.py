@@ -2,25 +2,28 @@
 
 python eval.py --workdir=runs/shapes
 python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/500
-python eval.py --workdir=runs/camvid --data_dir=FOLDER    # the data has moved
+
+With --config=FILE, and --config.key=value, the config's `eval`, `postprocessing` and
+`data.dir` stand in for those of the training.
 """
 
 from pathlib import Path
 
 from absl import app, flags
+from ml_collections import config_flags
 
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
-    check_checkpoint,
     latest_checkpoint,
+    load_for_evaluation,
 )
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the data set lies, if not where it lay in training."
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A config to take eval, postprocessing and data.dir from."
 )
 
 
@@ -34,7 +37,7 @@ def main(arguments: list[str]) -> None:
             plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))
         else:
             plain, end_to_end, directory = _of_workdir(Path(WORKDIR.value or ""))
-        tables = evaluate(plain, end_to_end, directory, data_dir=DATA_DIR.value)
+        tables = evaluate(plain, end_to_end, directory, override=CONFIG.value)
     print(tables)
     print(f"Panels: {directory / 'panels.png'}")
     print(f"Results: {directory / 'results.json'}, trimaps: {directory / 'trimap.png'}")
@@ -46,16 +49,19 @@ def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:
     if not any(found.values()):
         raise CheckpointError(
             f"{workdir}: no checkpoint of stage 'plain' or 'end_to_end'; train first: "
-            f"python train.py --config=CONFIG --workdir={workdir}"
+            f"python train.py --config=CONFIG --workdir={workdir}, or name any stage's "
+            "with --checkpoint"
         )
+    for row in (row for row, path in found.items() if path is None):
+        print(f"No checkpoint of stage '{row}': its rows are left out.")
     return found["plain"], found["end_to_end"], workdir / "evaluation"
 
 
 def _of_checkpoint(path: Path) -> tuple[Path | None, Path | None, Path]:
-    """A checkpoint as the plain or the end-to-end one, and where its results go."""
-    path = check_checkpoint(path)
-    directory = path.parents[2] / f"evaluation_{path.parent.name}_{path.name}"
-    if path.parent.name == "end_to_end":
+    """A checkpoint as the plain or the end-to-end one; its results go beside it."""
+    _, meta = load_for_evaluation(path)
+    directory = path.parent / f"evaluation_{path.name}"
+    if meta["stage"] == "end_to_end":
         return None, path, directory
     return path, None, directory
 

@@ -4,6 +4,9 @@ The numeric core: pure functions of arrays. The Flax layer on top of them is
 `crfrnn_jax.layers.CRFRNN`.
 """
 
+# What every function raises, a ValueError, where an argument is wrong
+from crfrnn_jax.checks import InputError
+
 # Dense CRF inference
 from crfrnn_jax.crf import (
     CRFParams,
@@ -23,6 +26,7 @@ from crfrnn_jax.lattice import Lattice, build_lattice
 __all__ = [
     "CRFParams",
     "Filters",
+    "InputError",
     "Lattice",
     "bilateral_features",
     "build_lattice",

@@ -12,6 +12,13 @@ import numpy as np
 from jax.core import Tracer
 
 
+class InputError(ValueError):
+    """An argument, a key of a config or a file is wrong.
+
+    The message names it, says what was expected and what came.
+    """
+
+
 def check_shape(
     name: str,
     array: jax.typing.ArrayLike,
@@ -30,53 +37,53 @@ def check_shape(
       The sizes of all axes seen so far, by name.
 
     Raises:
-      ValueError: naming the argument, the expected and the given shape.
+      InputError: naming the argument, the expected and the given shape.
     """
     names = axes.split()
     shape = jnp.shape(array)
     sizes = dict(sizes or {})
     wanted = ", ".join(f"{n}={sizes[n]}" if n in sizes else n for n in names)
     if len(shape) != len(names):
-        raise ValueError(f"{name}: expected shape [{wanted}], got {list(shape)}")
+        raise InputError(f"{name}: expected shape [{wanted}], got {list(shape)}")
     for axis, size in zip(names, shape, strict=True):
         if sizes.setdefault(axis, size) != size:
-            raise ValueError(f"{name}: expected shape [{wanted}], got {list(shape)}")
+            raise InputError(f"{name}: expected shape [{wanted}], got {list(shape)}")
         if size == 0:
-            raise ValueError(f"{name}: axis '{axis}' is empty, got shape {list(shape)}")
+            raise InputError(f"{name}: axis '{axis}' is empty, got shape {list(shape)}")
     return sizes
 
 
 def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
-    """Raises ValueError unless the array holds floating-point numbers."""
+    """Raises InputError unless the array holds floating-point numbers."""
     dtype = jnp.result_type(array)
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"{name}: expected floating-point values, got dtype {dtype}")
+        raise InputError(f"{name}: expected floating-point values, got dtype {dtype}")
 
 
 def check_real(name: str, array: jax.typing.ArrayLike) -> None:
-    """Raises ValueError if the array holds complex numbers or no numbers."""
+    """Raises InputError if the array holds complex numbers or no numbers."""
     dtype = jnp.result_type(array)
     if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise ValueError(f"{name}: expected real numbers, got dtype {dtype}")
+        raise InputError(f"{name}: expected real numbers, got dtype {dtype}")
 
 
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
-    """Raises ValueError unless the scalar is positive and finite, if that is known."""
+    """Raises InputError unless the scalar is positive and finite, if that is known."""
     if jnp.shape(value) != ():
-        raise ValueError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
+        raise InputError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
     if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
-        raise ValueError(f"{name}: expected a positive finite number, got {value}")
+        raise InputError(f"{name}: expected a positive finite number, got {value}")
 
 
 def check_at_least(name: str, value: int, lowest: int) -> None:
-    """Raises ValueError unless the value is an integer of at least `lowest`."""
+    """Raises InputError unless the value is an integer of at least `lowest`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{name}: expected an integer, got {value!r}")
+        raise InputError(f"{name}: expected an integer, got {value!r}")
     if value < lowest:
-        raise ValueError(f"{name}: expected at least {lowest}, got {value}")
+        raise InputError(f"{name}: expected at least {lowest}, got {value}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless the value is one of the choices."""
+    """Raises InputError unless the value is one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
+        raise InputError(f"{name}: expected one of {choices}, got {value!r}")

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import (
+    InputError,
     check_at_least,
     check_choice,
     check_floating,
@@ -134,7 +135,7 @@ def crf_rnn(
     check_floating("logits", logits)
     check_real("image", image)
     if not isinstance(params, CRFParams):
-        raise ValueError(f"params: expected CRFParams, got {type(params).__name__}")
+        raise InputError(f"params: expected CRFParams, got {type(params).__name__}")
     for field, matrix in zip(CRFParams._fields, params, strict=True):
         square = {"labels": labels, "labels'": labels}
         check_shape(f"params.{field}", matrix, "labels labels'", square)

@@ -8,7 +8,7 @@ image are its pixels in row-major order.
 import jax
 import jax.numpy as jnp
 
-from crfrnn_jax.checks import check_positive, check_real, check_shape
+from crfrnn_jax.checks import InputError, check_positive, check_real, check_shape
 
 
 def spatial_features(
@@ -27,7 +27,7 @@ def spatial_features(
       ValueError: `shape` is not two positive numbers, or the width not positive.
     """
     if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape: expected (height, width), both >= 1, got {shape}")
+        raise InputError(f"shape: expected (height, width), both >= 1, got {shape}")
     check_positive("theta_gamma", theta_gamma)
     dtype = _widest_float(theta_gamma)
     return _positions(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)

@@ -9,7 +9,7 @@ from jax import lax
 from jax.core import Tracer
 
 from crfrnn_jax import codes
-from crfrnn_jax.checks import check_at_least, check_floating, check_shape
+from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
 from crfrnn_jax.simplex import Simplex, embed
 
 # The rows of a lattice come in at most this many blocks, and only the blocks in use are
@@ -74,7 +74,7 @@ def build_lattice(
     check_floating("features", features)
     most = sizes["points"] * (sizes["d"] + 1)
     if most >= 2**31:
-        raise ValueError(
+        raise InputError(
             "features: points * (d + 1) must stay below 2**31, got shape "
             f"[{sizes['points']}, {sizes['d']}]"
         )
@@ -84,11 +84,11 @@ def build_lattice(
     lattice = _build(jnp.asarray(features), capacity)
     if not isinstance(lattice.overflowed, Tracer) and lattice.overflowed:
         if lattice.num_vertices > capacity:
-            raise ValueError(
+            raise InputError(
                 f"capacity: expected at least {lattice.num_vertices} for these "
                 f"features, got {capacity}"
             )
-        raise ValueError("features: expected to span under 2**31 cells of the lattice")
+        raise InputError("features: expected to span under 2**31 cells of the lattice")
     return lattice
 
 

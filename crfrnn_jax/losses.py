@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from crfrnn_jax.checks import check_floating, check_shape
+from crfrnn_jax.checks import InputError, check_floating, check_shape
 
 
 def softmax_cross_entropy(
@@ -33,7 +33,7 @@ def softmax_cross_entropy(
       ValueError: the shapes do not agree, or the logits are not floating.
     """
     if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
-        raise ValueError(
+        raise InputError(
             f"labels: expected the shape of logits without its last axis, "
             f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
         )

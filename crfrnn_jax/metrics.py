@@ -7,6 +7,8 @@ the set; they are int64 in numpy, so that no count is ever rounded.
 import numpy as np
 from scipy import ndimage
 
+from crfrnn_jax.checks import InputError
+
 
 def confusion_matrix(
     *, labels: np.ndarray, predictions: np.ndarray, num_labels: int, ignore_label: int
@@ -26,7 +28,7 @@ def confusion_matrix(
       ValueError: the shapes differ, or a label or prediction is out of range.
     """
     if labels.shape != predictions.shape:
-        raise ValueError(
+        raise InputError(
             f"predictions: expected the shape of labels, {list(labels.shape)}, got "
             f"{list(predictions.shape)}"
         )
@@ -35,7 +37,7 @@ def confusion_matrix(
     predicted = predictions[valid].astype(np.int64)
     for name, values in (("labels", true), ("predictions", predicted)):
         if values.size and not (values.min() >= 0 and values.max() < num_labels):
-            raise ValueError(
+            raise InputError(
                 f"{name}: expected 0..{num_labels - 1}, got "
                 f"{values.min()}..{values.max()}"
             )

@@ -84,6 +84,20 @@ def test_unknown_backbone_is_named():
         build_segmenter(config, 3)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ({"widths": (8, 12, 8)}, r"widths: expected multiples of 8, got \(8, 12, 8\)"),
+        ({"blocks": (0, 0)}, r"blocks: expected 3 numbers, as widths, got \(0, 0\)"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_named(attribute, message):
+    stages = {"widths": (8, 8, 8), "blocks": (0, 0, 0)}
+    fcn = FCN(num_labels=2, num_skips=1, **(stages | attribute))
+    with pytest.raises(ValueError, match=message):
+        fcn.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
 @pytest.mark.parametrize("num_skips", [0, 4])
 def test_skips_that_the_stages_do_not_have_are_named(num_skips):
     fcn = FCN(num_labels=2, widths=(8, 8, 8), blocks=(0, 0, 0), num_skips=num_skips)

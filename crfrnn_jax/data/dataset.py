@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from crfrnn_jax.checks import check_choice
+from crfrnn_jax.checks import InputError, check_choice
 from crfrnn_jax.data import folder, scenes, shapes
 
 
@@ -66,6 +66,8 @@ def load_dataset(config: Any) -> SegmentationData:
         )
         splits = shapes.prepare_shapes(variant, config.dir or _cache_dir())
         return SegmentationData(scenes.CLASS_NAMES, scenes.IGNORE_LABEL, splits)
+    if not config.dir:
+        raise InputError("config.data.dir: expected the folder of the images, got none")
     names = tuple(config.class_names)
     splits = folder.open_folder(config.dir, len(names), config.ignore_label)
     return SegmentationData(names, config.ignore_label, splits)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from crfrnn_jax.checks import check_at_least
+from crfrnn_jax.checks import InputError, check_at_least
 
 _MASK_MODES = ("L", "P", "I;16", "I;16B", "I")
 # Grey of under 8 bits: Pillow scales 2 and 4 bits to 0..255 and 1 bit not, so that
@@ -71,7 +71,7 @@ def open_folder(
     """
     check_at_least("number of config.data.class_names", num_labels, 1)
     if 0 <= ignore_label < num_labels:
-        raise ValueError(
+        raise InputError(
             f"config.data.ignore_label: expected no class index, 0..{num_labels - 1}, "
             f"got {ignore_label}"
         )
@@ -92,7 +92,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     image, _ = _open(path)
     if image.mode == "F":
-        raise ValueError(f"{path}: expected 8 or 16 bits a channel, got floats")
+        raise InputError(f"{path}: expected 8 or 16 bits a channel, got floats")
     if image.mode.startswith("I"):
         # convert("RGB") would clip 16 bits at 255 instead of scaling them.
         grey = np.clip(np.asarray(image), 0, 65535) // 256
@@ -107,8 +107,8 @@ def read_mask(path: Path) -> NDArray[np.int32]:
       ValueError: naming the file, if it cannot be read or is neither grey nor palette.
     """
     mask, stored = _open(path)
-    if mask.mode not in _MASK_MODES or stored in _PACKED_GREY:
-        raise ValueError(
+    if mask.mode not in _MASK_MODES or stored.startswith(_PACKED_GREY):
+        raise InputError(
             f"{path}: expected class indices as palette or grey of 8 or 16 bits, got "
             f"mode {mask.mode}, stored as {stored}"
         )
@@ -119,10 +119,12 @@ def _open(path: Path) -> tuple[Image.Image, str]:
     """Decodes a file; also returns the pixel format within the file."""
     try:
         with Image.open(path) as image:
-            stored = str(image.tile[0][3]) if image.tile else image.mode
-            return ImageOps.exif_transpose(image), stored
+            stored = image.tile[0][3] if image.tile else image.mode
+            if isinstance(stored, tuple):  # TIFF: the pixel format leads
+                stored = stored[0]
+            return ImageOps.exif_transpose(image), str(stored)
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types
-        raise ValueError(f"{path}: expected a readable image, got: {error}") from error
+        raise InputError(f"{path}: expected a readable image, got: {error}") from error
 
 
 def _pair_files(split: Path) -> list[Pair]:
@@ -144,7 +146,7 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in Image.registered_extensions():
             continue
         if path.stem in files:
-            raise ValueError(
+            raise InputError(
                 f"{path}: expected one file per stem, got {files[path.stem].name} too"
             )
         files[path.stem] = path
@@ -156,13 +158,13 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
 def _check_pair(pair: Pair, num_labels: int, ignore_label: int) -> None:
     image, label = read_image(pair.image), read_mask(pair.mask)
     if label.shape != image.shape[:2]:
-        raise ValueError(
+        raise InputError(
             f"{pair.mask}: expected the size of {pair.image.name}, "
             f"{list(image.shape[:2])}, got {list(label.shape)}"
         )
     wrong = label[((label < 0) | (label >= num_labels)) & (label != ignore_label)]
     if wrong.size:
-        raise ValueError(
+        raise InputError(
             f"{pair.mask}: expected labels below {num_labels} or {ignore_label} to be "
             f"ignored, got {np.unique(wrong)[:5].tolist()} in {wrong.size} pixels"
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from crfrnn_jax.checks import check_at_least, check_choice
+from crfrnn_jax.checks import InputError, check_at_least, check_choice
 from crfrnn_jax.data.dataset import SegmentationData
 from crfrnn_jax.data.transforms import (
     jitter_color,
@@ -68,9 +68,9 @@ def train_batches(
     check_at_least("crop width", width, 1)
     low, high = augment.scale
     if not 0 < low <= high:
-        raise ValueError(f"augment.scale: expected 0 < low <= high, got {low}, {high}")
+        raise InputError(f"augment.scale: expected 0 < low <= high, got {low}, {high}")
     if not 0 <= augment.color <= 1:
-        raise ValueError(f"augment.color: expected 0..1, got {augment.color}")
+        raise InputError(f"augment.color: expected 0..1, got {augment.color}")
     transform = partial(
         _augment, crop=(height, width), augment=augment, ignore_label=data.ignore_label
     )

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from crfrnn_jax.checks import check_at_least
+from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.data.scenes import CLASS_NAMES, make_scene
 
 
@@ -134,7 +134,7 @@ def prepare_shapes(
         for source in sources.values():
             source[len(source) - 1]  # a cut-off file fails here, not during training
     except (KeyError, OSError, RuntimeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{builder.data_dir}: expected prepared scenes, got: {error}; remove the "
             "folder to have them drawn again"
         ) from error

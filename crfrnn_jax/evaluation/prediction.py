@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.crf import CRFParams, crf_rnn
 from crfrnn_jax.models import Segmenter
 
@@ -75,7 +76,7 @@ def likeliest_labels(logits: jax.Array) -> np.ndarray:
       ValueError: a logit is NaN, which would pass for label 0.
     """
     if jnp.isnan(logits).any():
-        raise ValueError("logits: expected numbers, got NaN in some pixels")
+        raise InputError("logits: expected numbers, got NaN in some pixels")
     return np.asarray(jnp.argmax(logits, axis=-1))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models.fcn import FCN
 from crfrnn_jax.models.segmenter import Segmenter
@@ -32,7 +33,7 @@ def build_segmenter(config: Any, num_labels: int) -> Segmenter:
     }
     name = attributes.pop("name")
     if name not in BACKBONES:
-        raise ValueError(
+        raise InputError(
             f"config.model.name: expected one of {sorted(BACKBONES)}, got {name!r}"
         )
     backbone = BACKBONES[name](num_labels=num_labels, **attributes)

@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from crfrnn_jax.checks import check_shape
+from crfrnn_jax.checks import InputError, check_shape
 
 # Mean and spread of natural images' intensities, in 0..255.
 _MEAN_INTENSITY = 116.0
 _INTENSITY_SPREAD = 60.0
+# Channels that are normalised together.
+_GROUP_SIZE = 8
 
 
 class FCN(nn.Module):
@@ -22,8 +24,8 @@ class FCN(nn.Module):
 
     Attributes:
       num_labels: number of labels.
-      widths: channels of the stages, of stride 2, 4, 8, ...
-      blocks: residual blocks in each stage.
+      widths: channels of the stages, of stride 2, 4, 8, ...; multiples of 8.
+      blocks: residual blocks in each stage, as many numbers as `widths`.
       num_skips: how many of the last stages give a score map; with four stages and two
         skips the finest scores have stride 8.
     """
@@ -44,11 +46,20 @@ class FCN(nn.Module):
           Logits, float32 [batch, height, width, num_labels].
 
         Raises:
-          ValueError: wrong rank, or a number of skips that the stages do not have.
+          ValueError: wrong rank, or an attribute that is out of its range.
         """
         check_shape("images", images, "batch height width channels")
+        if any(width < 1 or width % _GROUP_SIZE for width in self.widths):
+            raise InputError(
+                f"widths: expected multiples of {_GROUP_SIZE}, got {self.widths}"
+            )
+        if len(self.blocks) != len(self.widths):
+            raise InputError(
+                f"blocks: expected {len(self.widths)} numbers, as widths, got "
+                f"{self.blocks}"
+            )
         if not 1 <= self.num_skips <= len(self.widths):
-            raise ValueError(
+            raise InputError(
                 f"num_skips: expected 1 to the number of stages, {len(self.widths)}, "
                 f"got {self.num_skips}"
             )
@@ -86,7 +97,7 @@ class ResidualBlock(nn.Module):
 def _normalise() -> nn.GroupNorm:
     # Over groups of channels of one image: no state, and nothing that depends on the
     # rest of the batch, so that batches of one image (the paper's) train as well.
-    return nn.GroupNorm(num_groups=None, group_size=8)
+    return nn.GroupNorm(num_groups=None, group_size=_GROUP_SIZE)
 
 
 def _resize(x, shape: tuple[int, ...]) -> jax.Array:

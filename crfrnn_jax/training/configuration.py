@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from crfrnn_jax.checks import InputError
+
 # An ml_collections.ConfigDict, whose values have no static types.
 Config = Any
 
-STAGES = ("fcn", "plain", "end_to_end")
+STAGES = ("fcn", "finetune", "plain", "end_to_end")
 
 _LOWEST = {
     "seed": 0,
@@ -39,18 +41,27 @@ def check_config(config: Config) -> None:
         "one at least",
         config.postprocessing.candidates,
     )
+    for candidate in config.postprocessing.candidates:
+        _check(
+            len(candidate) == 5 and min(candidate[:3]) > 0,
+            "config.postprocessing.candidates",
+            "three widths above 0 and two weights each",
+            candidate,
+        )
+    _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
     for name in config.stages:
         _check(name in STAGES, "config.stages", f"names of {STAGES}", name)
         stage, key = config[name], f"config.{name}"
         for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
             _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
-        _check(
-            stage.checkpoint_every % config.log_every == 0,
-            f"{key}.checkpoint_every",
-            f"a multiple of config.log_every ({config.log_every}), so that a loss is "
-            "seen to be finite before its checkpoint is written",
-            stage.checkpoint_every,
-        )
+        for field in ("checkpoint_every", "eval_every"):
+            _check(
+                stage[field] % config.log_every == 0,
+                f"{key}.{field}",
+                f"a multiple of config.log_every ({config.log_every}), so that a loss "
+                "is seen to be finite before anything is made of it",
+                stage[field],
+            )
         _check(
             0 <= stage.warmup_steps < stage.steps,
             f"{key}.warmup_steps",
@@ -87,7 +98,7 @@ def check_config(config: Config) -> None:
 
 def _check(holds: bool, key: str, expected: str, got: Any) -> None:
     if not holds:
-        raise ValueError(f"{key}: expected {expected}, got {got!r}")
+        raise InputError(f"{key}: expected {expected}, got {got!r}")
 
 
 def differences(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
 from crfrnn_jax.evaluation.panels import save_panels
 from crfrnn_jax.evaluation.prediction import (
@@ -32,7 +33,7 @@ def evaluate(
     end_to_end: Path | None,
     directory: Path,
     *,
-    data_dir: str | None = None,
+    override: Config | None = None,
 ) -> str:
     """Scores checkpoints on the validation images and writes the results.
 
@@ -44,7 +45,8 @@ def evaluate(
         post-processing rows, or None to leave those out.
       end_to_end: checkpoint of the network trained with the CRF, or None.
       directory: where the results go; made if it is not there.
-      data_dir: where the data set lies, if not where it lay in training.
+      override: a config whose `eval`, `postprocessing` and, unless empty, `data.dir`
+        stand in for those of the training.
 
     Returns:
       The tables as Markdown.
@@ -53,15 +55,17 @@ def evaluate(
       CheckpointError: a checkpoint is missing or damaged.
       ValueError, FileNotFoundError: the data the config names is not there or wrong.
     """
-    paths = {"plain": plain, "end_to_end": end_to_end}
-    loaded = {
-        row: load_for_evaluation(path)
-        for row, path in paths.items()
-        if path is not None
-    }
+    given = {"plain": plain, "end_to_end": end_to_end}
+    paths = {row: path for row, path in given.items() if path is not None}
+    loaded = {row: load_for_evaluation(path) for row, path in paths.items()}
+    for row, (_, meta) in loaded.items():
+        done, steps = int(paths[row].name), meta["config"][meta["stage"]]["steps"]
+        if done < steps:
+            logger.warning("%s: unfinished, step %d of %d", row, done, steps)
     config = _common_config([meta for _, meta in loaded.values()])
-    if data_dir is not None:
-        config.data.dir = data_dir
+    if override is not None:
+        config.eval, config.postprocessing = override.eval, override.postprocessing
+        config.data.dir = override.data.dir or config.data.dir
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {
@@ -104,12 +108,12 @@ def evaluate(
 def _common_config(metas: list[dict[str, Any]]) -> Config:
     """The config of the checkpoints, which must be of one run."""
     if not metas:
-        raise ValueError("expected a plain or an end-to-end checkpoint, got neither")
+        raise InputError("expected a plain or an end-to-end checkpoint, got neither")
     first, *others = (meta["config"] for meta in metas)
     for other in others:
         changed = differences(first, other, stage=None)
         if changed:
-            raise ValueError(
+            raise InputError(
                 "expected checkpoints of one run; their configs differ in "
                 + "; ".join(changed)
             )

@@ -31,7 +31,7 @@ class Journal:
         _drop_after(path, stage, done)
         self._file = path.open("a")
         self._board = (
-            SummaryWriter(str(workdir / "tensorboard" / stage))
+            SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=done + 1)
             if SummaryWriter
             else None
         )

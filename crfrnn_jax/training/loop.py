@@ -33,6 +33,8 @@ from crfrnn_jax.training.configuration import (
 )
 from crfrnn_jax.training.journal import Journal
 from crfrnn_jax.training.steps import (
+    TrainState,
+    TrainStep,
     init_params,
     init_state,
     make_optimizer,
@@ -62,6 +64,9 @@ def train(config: Config, workdir: Path) -> None:
       NonFiniteLossError: the loss became infinite or NaN.
     """
     check_config(config)
+    config = config.copy_and_resolve_references()
+    if config.data.dir:  # an evaluation may run from another folder
+        config.data.dir = str(Path(config.data.dir).expanduser().absolute())
     data = load_dataset(config.data)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -78,13 +83,12 @@ def _run_stage(
     workdir: Path,
 ) -> None:
     stage = config[name]
-    seed = _stage_seed(config.seed, name)
     meta = {
         "config": json.loads(config.to_json_best_effort()),
         "stage": name,
         "class_names": list(data.class_names),
+        "num_examples": {split: len(data.splits[split]) for split in data.splits},
     }
-
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
             contextlib.closing(StageCheckpoints(workdir, name))
@@ -96,6 +100,7 @@ def _run_stage(
         if done == stage.steps:
             return
 
+        seed = _stage_seed(config.seed, name)
         batches = train_batches(
             data,
             batch_size=stage.batch_size,
@@ -104,26 +109,12 @@ def _run_stage(
             seed=seed,
         )
         stack.callback(batches.close)
+        train_step, state = _prepare_stage(config, stage, seed, model, data, workdir)
         if saved:
             batches.set_state(saved["data"])
-        weights = class_weights(data) if stage.class_weighting == "log" else None
-        optimizer = make_optimizer(stage)
-        schedule = stage_schedule(stage)
-        train_step = make_train_step(
-            model,
-            optimizer,
-            use_crf=stage.use_crf,
-            ignore_label=data.ignore_label,
-            class_weights=weights,
-        )
-        state = init_state(
-            _initial_params(config, stage, model, workdir),
-            optimizer,
-            jax.random.key(seed),
-        )
-        if done:
             state = checkpoints.restore(state)
 
+        schedule = stage_schedule(stage)
         journal = stack.enter_context(Journal(workdir, name, done, stage.steps))
         recorded = []
         started = time.monotonic()
@@ -132,13 +123,13 @@ def _run_stage(
             recorded.append(scalars)
             journal.advance(step)
             # Reading a scalar waits for the device: only every so often.
-            if _due(step, config.log_every, stage):
-                means = _means_of_finite(recorded, name, step)
-                seconds = time.monotonic() - started
-                means["images_per_second"] = len(recorded) * stage.batch_size / seconds
-                means["learning_rate"] = float(np.asarray(schedule(step - 1)))
-                journal.write(step, means)
-                recorded = []
+            if not _due(step, config.log_every, stage):
+                continue
+            means = _means_of_finite(recorded, name, step)
+            seconds = time.monotonic() - started
+            means["images_per_second"] = len(recorded) * stage.batch_size / seconds
+            means["learning_rate"] = float(np.asarray(schedule(step - 1)))
+            journal.write(step, means)
             if _due(step, stage.eval_every, stage):
                 scores = _validate(
                     config, name, model, state.params, data, workdir, step
@@ -147,8 +138,29 @@ def _run_stage(
             # Last, so that a stage whose last checkpoint is there is wholly done.
             if _due(step, stage.checkpoint_every, stage):
                 checkpoints.save(state, meta | {"data": batches.get_state()})
-            if not recorded:
-                started = time.monotonic()
+            recorded = []
+            started = time.monotonic()
+
+
+def _prepare_stage(
+    config: Config,
+    stage: Config,
+    seed: int,
+    model: Segmenter,
+    data: SegmentationData,
+    workdir: Path,
+) -> tuple[TrainStep, TrainState]:
+    """The stage's compiled update and the state before its first step."""
+    optimizer = make_optimizer(stage)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        use_crf=stage.use_crf,
+        ignore_label=data.ignore_label,
+        class_weights=class_weights(data) if stage.class_weighting == "log" else None,
+    )
+    params = _initial_params(config, stage, model, workdir)
+    return train_step, init_state(params, optimizer, jax.random.key(seed))
 
 
 def _stage_seed(seed: int, stage: str) -> int:
@@ -167,11 +179,7 @@ def _initial_params(
     if not stage.start_from:
         return init_params(model, jax.random.key(config.seed))
     earlier = latest_checkpoint(workdir, stage.start_from)
-    if earlier is None or int(earlier.name) != config[stage.start_from].steps:
-        raise CheckpointError(
-            f"{workdir}: stage '{stage.start_from}', from which another starts, is not "
-            "done there; name it in config.stages before the other"
-        )
+    assert earlier is not None  # check_config: it is among the stages before this one
     params, _ = load_for_evaluation(earlier)
     return params
 
@@ -182,6 +190,11 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
         raise CheckpointError(
             f"{where}: holds a run of another config; give another --workdir, or the "
             "config it was started with. Saved -> given: " + "; ".join(changed)
+        )
+    if saved["num_examples"] != given["num_examples"]:
+        raise CheckpointError(
+            f"{where}: holds a run on another data set, of {saved['num_examples']} "
+            f"examples; the one given has {given['num_examples']}"
         )
 
 

@@ -28,6 +28,12 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+# A state and a batch -> the next state and scalars by name.
+TrainStep = Callable[
+    [TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]
+]
+
+
 def stage_schedule(stage: Config) -> optax.Schedule:
     """The network's learning rate by step: linear warm-up, then a cosine to zero."""
     return optax.warmup_cosine_decay_schedule(
@@ -72,10 +78,10 @@ def make_optimizer(stage: Config) -> optax.GradientTransformation:
     )
 
 
-def init_params(model: Segmenter, key: jax.Array, channels: int = 3) -> Any:
+def init_params(model: Segmenter, key: jax.Array) -> Any:
     """Parameters of the segmenter, freshly drawn."""
     # Parameters do not depend on the image's size: the smallest traces fastest.
-    return model.init(key, jnp.zeros((1, 32, 32, channels)))["params"]
+    return model.init(key, jnp.zeros((1, 32, 32, 3)))["params"]
 
 
 def init_state(
@@ -92,7 +98,7 @@ def make_train_step(
     use_crf: bool,
     ignore_label: int,
     class_weights: jax.typing.ArrayLike | None,
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict]]:
+) -> TrainStep:
     """The compiled update of one stage.
 
     Args:

@@ -44,3 +44,9 @@ def test_unknown_name_is_an_error():
 def test_missing_key_is_an_error():
     with pytest.raises(AttributeError, match="num_train"):
         load_dataset(ConfigDict({"name": "shapes"}))
+
+
+def test_folder_without_a_place_is_an_error():
+    config = {"name": "folder", "dir": "", "class_names": ("a",), "ignore_label": 9}
+    with pytest.raises(ValueError, match=r"config\.data\.dir: expected the folder"):
+        load_dataset(ConfigDict(config))

@@ -29,6 +29,10 @@ def test_configs_are_valid_and_locked(module):
         ("eval.panels", 0, r"config.eval.panels: expected at least 1, got 0"),
         ("crf.num_iterations", -1, r"config.crf.num_iterations: .* got -1"),
         ("postprocessing.candidates", (), r"config.postprocessing.candidates: .*one"),
+        ("postprocessing.candidates", ((1, 2, 3, 4),), r"three widths.*\(1, 2, 3, 4\)"),
+        ("postprocessing.candidates", ((1, 0, 3, 4, 5),), r"widths above 0 .*\(1, 0,"),
+        ("stages", (), r"config.stages: expected one at least, got \(\)"),
+        ("plain.eval_every", 7, r"config.plain.eval_every: .* multiple of"),
     ],
 )
 def test_names_the_key_that_is_wrong(key, value, message):

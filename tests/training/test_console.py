@@ -1,7 +1,9 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from crfrnn_jax.checks import check_at_least
+from crfrnn_jax.metrics import mean_iou
 from crfrnn_jax.training.checkpoints import CheckpointError
 from crfrnn_jax.training.console import errors_in_one_line
 
@@ -24,6 +26,14 @@ def test_an_error_of_the_users_making_ends_in_one_line(fail):
     assert end.value.code == "train.py: seed: expected at least 0, got -1"
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ValueError, match="broadcast"), errors_in_one_line("train.py"):
-        np.zeros(2) + np.zeros(3)
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [
+        (lambda: np.zeros(2) + np.zeros(3), ValueError),
+        (lambda: jnp.zeros((2, 2)).reshape(3), TypeError),
+        (lambda: mean_iou(None), TypeError),
+    ],
+)
+def test_a_bug_keeps_its_traceback(fail, error):
+    with pytest.raises(error), errors_in_one_line("train.py"):
+        fail()

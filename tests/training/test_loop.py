@@ -128,9 +128,16 @@ def test_a_run_that_is_done_does_nothing_more(uninterrupted, tiny_config):
     assert (uninterrupted / "metrics.jsonl").read_text() == log
 
 
-def test_a_stage_does_not_start_from_one_that_is_not_done(tiny_config, tmp_path):
-    with pytest.raises(CheckpointError, match=r"stage 'fcn', .* is not done"):
-        loop._initial_params(tiny_config, tiny_config.end_to_end, None, tmp_path)
+def test_a_run_on_other_data_is_refused(uninterrupted, tiny_config, monkeypatch):
+    load = loop.load_dataset
+
+    def load_fewer(config):
+        data = load(config)
+        return data._replace(splits=data.splits | {"val": [data.splits["val"][0]]})
+
+    monkeypatch.setattr(loop, "load_dataset", load_fewer)
+    with pytest.raises(CheckpointError, match=r"another data set, of .*'val': 4.*: 1}"):
+        loop.train(tiny_config, uninterrupted)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(

@@ -1,6 +1,7 @@
 """The scripts as a user runs them: the default run, shrunk, whole; and their errors."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,9 +61,11 @@ def test_eval_needs_the_work_directory_alone(run):
             assert len(np.unique(np.asarray(picture.convert("RGB")))) > 10
 
 
-def test_eval_takes_one_checkpoint(run):
-    done = _run("eval.py", f"--checkpoint={run / 'checkpoints/end_to_end/2'}")
+def test_eval_takes_one_checkpoint_wherever_it_lies(run, tmp_path):
+    shutil.copytree(run / "checkpoints/end_to_end/2", tmp_path / "best" / "2")
+    done = _run("eval.py", f"--checkpoint={tmp_path / 'best' / '2'}")
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "best" / "evaluation_2" / "results.md").exists()
     assert "end-to-end CRF-RNN" in done.stdout
     assert "plain FCN" not in done.stdout
 
@@ -83,8 +86,6 @@ def test_eval_without_a_checkpoint_says_so(tmp_path):
 
 
 def test_eval_of_a_broken_checkpoint_says_which(run, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     step = copy / "checkpoints/end_to_end/2"
@@ -99,8 +100,6 @@ def test_eval_of_a_broken_checkpoint_says_which(run, tmp_path):
 
 
 def test_eval_without_its_data_names_what_is_missing(run, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     for path in copy.glob("checkpoints/*/*/meta/metadata"):
@@ -115,7 +114,9 @@ def test_eval_without_its_data_names_what_is_missing(run, tmp_path):
     done = _run("eval.py", f"--workdir={copy}")
     assert done.returncode == 1
     assert str(tmp_path / "gone") in _only_line(done.stderr)
-    done = _run("eval.py", f"--workdir={copy}", f"--data_dir={tmp_path / 'moved'}")
+    override = [f"--config={ROOT / 'configs/shapes.py'}"]
+    override += [f"--config.data.dir={tmp_path / 'moved'}"]
+    done = _run("eval.py", f"--workdir={copy}", *override)
     assert done.returncode == 1
     assert str(tmp_path / "moved") in _only_line(done.stderr)
 
