@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from crfrnn_jax import codes
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
-from crfrnn_jax.simplex import Simplex, embed
+from crfrnn_jax.simplex import embed
 
 # The rows of a lattice come in at most this many blocks, and only the blocks in use are
 # computed on: the cost of a blur follows the vertices in use, not the room for them.
@@ -36,8 +36,9 @@ class Lattice(NamedTuple):
         row the vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
         capacity means that the lattice overflowed and filters to NaN.
-      overflowed: bool scalar, whether the vertices did not fit: into the capacity that
-        the caller gave, or, if the features span over 2^31 cells, into the integers.
+      overflowed: bool scalar, whether there were more vertices than the capacity that
+        the caller gave, or, of features that span over 2^62 cells of the lattice, two
+        of them could not be told apart (once in millions of such lattices).
     """
 
     barycentric: jax.Array
@@ -88,112 +89,126 @@ def build_lattice(
                 f"capacity: expected at least {lattice.num_vertices} for these "
                 f"features, got {capacity}"
             )
-        raise InputError("features: expected to span under 2**31 cells of the lattice")
+        raise InputError(
+            "features: two vertices of the lattice can't be told apart; expected the "
+            "features to span under 2**62 cells"
+        )
     return lattice
 
 
 @partial(jax.jit, static_argnames="capacity")
 def _build(features: jax.Array, capacity: int) -> Lattice:
-    points, d = features.shape
-    entry_bits = (points * (d + 1)).bit_length()
     with jax.enable_x64(True):
         simplex = embed(features.T)
         digits = codes.digits_of(simplex)
-
-        # One word that holds a code and the number of its entry sorts five times faster
-        # than a code with a payload. Codes almost always fit; if not, wide ones do.
-        num_codes = (d + 1) * jnp.prod(digits.extent.astype(jnp.float64))
-        fits = num_codes < 2.0 ** (63 - entry_bits)
-        vertex_ids, neighbours, num_vertices = lax.cond(
-            fits,
-            partial(_index_packed, capacity=capacity, entry_bits=entry_bits),
-            partial(_index_wide, capacity=capacity),
+        order, sorted_codes = _sort(codes.encode(simplex, digits), digits.num_codes)
+        vertex_ids, table = _number(order, sorted_codes, capacity)
+        neighbours = _find_neighbours(table, digits.places)
+        found_right = lax.cond(
+            digits.exact,
+            lambda *_: jnp.bool_(True),
+            _is_free_of_collisions,
             simplex,
-            digits,
+            vertex_ids,
+            table,
+            neighbours,
         )
-        too_wide = ~fits & jnp.any(digits.extent >= codes.DIGIT_LIMIT)
-        overflowed = too_wide | (num_vertices > capacity)
+        num_vertices = table.starts[-1]
+        overflowed = ~found_right | (num_vertices > capacity)
     barycentric = jnp.where(overflowed, jnp.nan, simplex.weights)
+    num_blocks = len(table.codes) // table.block
+    neighbours = neighbours.reshape(*neighbours.shape[:2], num_blocks, table.block)
     return Lattice(barycentric, vertex_ids, neighbours, num_vertices, overflowed)
 
 
-def _index_packed(simplex: Simplex, digits, *, capacity: int, entry_bits: int):
-    places = codes.packed_places(digits)
-    code = codes.encode(simplex, digits, places).reshape(-1)
-    entry = jnp.arange(code.size, dtype=jnp.int64)
-    keys = lax.sort(code << entry_bits | entry, is_stable=False)
-    order = (keys & (2**entry_bits - 1)).astype(jnp.int32)
-    return _index(order, (keys >> entry_bits)[None], places, simplex.rank, capacity)
+class _Table(NamedTuple):
+    """The vertices, by remainder and code; `block` divides the rows.
+
+    Attributes:
+      codes: int64 [rows].
+      entries: int32 [rows], remainder * points + point of a point that touches it.
+      starts: int32 [d + 2], the first vertex of each remainder, and their number.
+      block: rows in a block.
+    """
+
+    codes: jax.Array
+    entries: jax.Array
+    starts: jax.Array
+    block: int
 
 
-def _index_wide(simplex: Simplex, digits, *, capacity: int):
-    places = jnp.asarray(codes.wide_places(simplex.rank.shape[0]))
-    code = codes.encode(simplex, digits, places).reshape(len(places), -1)
-    entry = jnp.arange(code.shape[1], dtype=jnp.int32)
-    *code, order = lax.sort((*code, entry), num_keys=len(places))
-    return _index(order, jnp.stack(code), places, simplex.rank, capacity)
+def _sort(code: jax.Array, num_codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Points in the order of their codes, and those: [d + 1 (remainders), points]."""
+    point_bits = code.shape[1].bit_length()
+    point = jnp.broadcast_to(jnp.arange(code.shape[1], dtype=jnp.int32), code.shape)
+
+    # One word that holds a code and its point sorts five times faster than a code with
+    # a payload. It almost always fits.
+    def sort_packed(code):
+        keys = lax.sort(code << point_bits | point.astype(jnp.int64), is_stable=False)
+        return (keys & (2**point_bits - 1)).astype(jnp.int32), keys >> point_bits
+
+    def sort_pairs(code):
+        return lax.sort((code, point), num_keys=1)[::-1]
+
+    fits = num_codes < 2.0 ** (63 - point_bits)
+    return lax.cond(fits, sort_packed, sort_pairs, code)
 
 
-def _index(order, sorted_codes, places, rank, capacity):
-    """Numbers the distinct codes and finds the neighbours of each.
-
-    Args:
-      order: int32 [entries], the entry (remainder * points + point) of each sorted
-        code.
-      sorted_codes: int64 [words, entries].
-      places: int64 [words, d + 1], the place values of the codes.
-      rank: [d + 1, points], for its shape.
-      capacity: most vertices to have room for.
+def _number(order, sorted_codes, capacity) -> tuple[jax.Array, _Table]:
+    """Numbers the distinct codes of each remainder, one remainder after another.
 
     Returns:
-      vertex_ids, neighbours and num_vertices, as in `Lattice`.
+      vertex_ids, as in `Lattice`, and the table of the vertices.
     """
+    num_remainders, points = order.shape
     block = max(_LEAST_BLOCK, -(-(capacity + 1) // _MAX_BLOCKS))
-    num_blocks = -(-(capacity + 1) // block)
-    rows = num_blocks * block
+    rows = -(-(capacity + 1) // block) * block
 
-    differs = jnp.any(sorted_codes[:, 1:] != sorted_codes[:, :-1], axis=0)
-    is_first = jnp.concatenate([jnp.ones(1, bool), differs])
+    differs = sorted_codes[:, 1:] != sorted_codes[:, :-1]
+    is_first = jnp.pad(differs, ((0, 0), (1, 0)), constant_values=True).reshape(-1)
     vertex = jnp.cumsum(is_first, dtype=jnp.int32) - 1
-    num_vertices = vertex[-1] + 1
-    vertex_ids = (
-        jnp.zeros_like(order)
-        .at[order]
-        .set(jnp.minimum(vertex, rows - 1), unique_indices=True)
+    starts = jnp.append(vertex[::points], vertex[-1] + 1)
+
+    remainder = jnp.arange(num_remainders, dtype=jnp.int32)[:, None]
+    entry = (remainder * points + order).reshape(-1)
+    vertex_ids = jnp.zeros_like(entry)
+    vertex_ids = vertex_ids.at[entry].set(
+        jnp.minimum(vertex, rows - 1), unique_indices=True
     )
 
-    # Rows past the last vertex hold a code above all others, to keep them sorted.
-    position = jnp.arange(order.size, dtype=jnp.int32)
-    first = jnp.zeros(rows, jnp.int32)
-    first = first.at[jnp.where(is_first, vertex, rows)].set(position, mode="drop")
-    in_use = jnp.arange(rows, dtype=jnp.int32) < jnp.minimum(num_vertices, capacity)
-    row_codes = jnp.where(in_use, sorted_codes[:, first], jnp.iinfo(jnp.int64).max)
-
-    neighbours = _find_neighbours(
-        row_codes, places, block, jnp.minimum(num_vertices, capacity)
-    )
-    neighbours = neighbours.reshape(*neighbours.shape[:2], num_blocks, block)
-    return vertex_ids.reshape(rank.shape), neighbours, num_vertices
+    first = jnp.where(is_first, vertex, rows)
+    row_codes = jnp.zeros(rows, jnp.int64)
+    row_codes = row_codes.at[first].set(sorted_codes.reshape(-1), mode="drop")
+    entries = jnp.zeros(rows, jnp.int32).at[first].set(entry, mode="drop")
+    return vertex_ids.reshape(order.shape), _Table(row_codes, entries, starts, block)
 
 
-def _find_neighbours(row_codes, places, block, num_vertices):
+def _find_neighbours(table: _Table, places: jax.Array) -> jax.Array:
     """Forward and backward neighbours, int32 [d + 1, 2, rows]; rows - 1 for none."""
-    rows = row_codes.shape[1]
-    num_axes = places.shape[1]
-    inside, wrapped = codes.axis_steps(places)  # [axes, words]
+    rows, block, starts = len(table.codes), table.block, table.starts
+    num_axes = len(starts) - 1
+    num_vertices = jnp.minimum(starts[-1], rows - 1)
+    inside, wrapped = codes.axis_steps(places)  # [axes]
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
 
     def find_in_block(i, neighbours):
-        start = i * block
-        own = lax.dynamic_slice_in_dim(row_codes, start, block, axis=1)
-        has_remainder = own[0] >= places[0, 0]
-        steps = jnp.where(has_remainder, inside.T[:, :, None], wrapped.T[:, :, None])
-        found, exists = codes.find(row_codes, own[:, None] + steps)  # [axes, block]
-        row = start + jnp.arange(block, dtype=jnp.int32)
+        first = i * block
+        row = first + jnp.arange(block, dtype=jnp.int32)
+        own = lax.dynamic_slice_in_dim(table.codes, first, block)
+        remainder = _remainder_of(row, starts)
+        steps = jnp.where((remainder > 0)[None], inside[:, None], wrapped[:, None])
+        # A step lowers the remainder by one, from 0 to d.
+        target = (remainder - 1) % num_axes
+        bounds = jnp.broadcast_to(
+            jnp.minimum(starts[jnp.stack([target, target + 1])], num_vertices)[:, None],
+            (2, num_axes, block),
+        )
+        found, exists = codes.find(table.codes, own[None] + steps, *bounds)
         exists = exists & (row < num_vertices)[None]
         forward, backward = neighbours
         forward = lax.dynamic_update_slice_in_dim(
-            forward, jnp.where(exists, found, rows - 1), start, axis=1
+            forward, jnp.where(exists, found, rows - 1), first, axis=1
         )
         # A step back is the inverse of a step forward.
         backward = backward.at[axis, jnp.where(exists, found, rows)].set(
@@ -207,3 +222,43 @@ def _find_neighbours(row_codes, places, block, num_vertices):
         jnp.int32(0), blocks_in_use, find_in_block, (none, none)
     )
     return jnp.stack([forward, backward], axis=1)
+
+
+def _remainder_of(row: jax.Array, starts: jax.Array) -> jax.Array:
+    """The remainder of the vertices in the given rows, int32 [rows]."""
+    return jnp.sum(row[None] >= starts[1:-1, None], axis=0, dtype=jnp.int32)
+
+
+def _is_free_of_collisions(simplex, vertex_ids, table, neighbours) -> jax.Array:
+    """Whether equal codes were equal vertices, wherever codes were compared.
+
+    Compared are all points that share a vertex with the one that is in the table for
+    it, and all vertices with their neighbours.
+    """
+    d = len(table.starts) - 2
+    points = vertex_ids.shape[1]
+
+    def quotients_of(entry):
+        at = jax.tree.map(lambda field: field[..., entry % points], simplex)
+        return codes.quotients(at, entry // points, d)
+
+    of_row = quotients_of(table.entries)  # [d, rows]
+    row = jnp.arange(len(table.codes), dtype=jnp.int32)
+    has_remainder = (_remainder_of(row, table.starts) > 0)[None]
+
+    def same_vertex(remainder_and_ids):
+        remainder, ids = remainder_and_ids
+        return jnp.all(of_row[:, ids] == codes.quotients(simplex, remainder, d))
+
+    def one_step_apart(axis):
+        forward, inside, wrapped = axis
+        steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
+        none = forward == len(row) - 1
+        return jnp.all((of_row[:, forward] == of_row + steps) | none[None])
+
+    # Loops, of which one turn is compiled and not d + 1: this hardly ever runs.
+    shared = lax.map(same_vertex, (jnp.arange(d + 1), vertex_ids))
+    joined = lax.map(
+        one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_digits(d)))
+    )
+    return jnp.all(shared) & jnp.all(joined)

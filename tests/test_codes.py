@@ -27,22 +27,22 @@ def cloud(request):
     return jax.jit(embed)(features.T), list(zip(*by_point, strict=True))
 
 
-@pytest.fixture(params=["packed", "wide"])
+@pytest.fixture(params=["exact", "hashed"])
 def coded(request, cloud):
-    """A dictionary of the codes of the vertices, and the place values."""
+    """Pairs of a vertex and its code with the remainder, and the place values."""
     simplex, vertices = cloud
     digits = codes.digits_of(simplex)
-    if request.param == "packed":
-        places = codes.packed_places(digits)
-    else:
-        places = jnp.asarray(codes.wide_places(len(simplex.base)))
-    code = np.asarray(jax.jit(codes.encode)(simplex, digits, places))
+    assert digits.exact
+    if request.param == "hashed":
+        places = codes.hash_places(len(digits.places))
+        digits = digits._replace(places=jnp.asarray(places), exact=jnp.bool_(False))
+    code = np.asarray(jax.jit(codes.encode)(simplex, digits))
     pairs = [
-        (vertex, tuple(code[:, k, point].tolist()))
-        for k, of_remainder in enumerate(vertices)
+        (vertex, (remainder, int(code[remainder, point])))
+        for remainder, of_remainder in enumerate(vertices)
         for point, vertex in enumerate(of_remainder)
     ]
-    return pairs, places
+    return pairs, digits
 
 
 def test_a_vertex_has_one_code_and_a_code_one_vertex(coded):
@@ -50,64 +50,73 @@ def test_a_vertex_has_one_code_and_a_code_one_vertex(coded):
     assert len(set(pairs)) == len(dict(pairs)) == len({code for _, code in pairs})
 
 
-def test_codes_are_not_negative_and_the_remainder_leads(coded):
-    pairs, places = coded
-    for vertex, code in pairs:
-        assert min(code) >= 0
-        assert code[0] // int(places[0, 0]) == vertex[0] % len(vertex)
+def test_exact_codes_are_below_their_number(coded):
+    pairs, digits = coded
+    if digits.exact:
+        assert all(0 <= code < digits.num_codes for _, (_, code) in pairs)
 
 
 def test_a_step_along_an_axis_adds_to_the_code(coded):
-    pairs, places = coded
+    pairs, digits = coded
     code_of = dict(pairs)
-    inside, wrapped = np.asarray(codes.axis_steps(places))
+    inside, wrapped = np.asarray(codes.axis_steps(digits.places))
     met = set()
-    for vertex, code in pairs:
-        remainder = vertex[0] % len(vertex)
-        for axis in range(len(vertex)):
+    for vertex, (remainder, code) in pairs:
+        d = len(vertex) - 1
+        assert remainder == vertex[0] % (d + 1)
+        for axis in range(d + 1):
             neighbour = step(vertex, axis, 1)
-            stepped = np.add(code, (inside if remainder else wrapped)[axis])
+            with np.errstate(over="ignore"):  # a hash wraps around
+                sum_of = np.int64(code) + (inside if remainder else wrapped)[axis]
+            stepped = ((remainder - 1) % (d + 1), int(sum_of))
             if neighbour in code_of:
-                assert tuple(stepped.tolist()) == code_of[neighbour]
+                assert stepped == code_of[neighbour]
                 met.add((remainder > 0, axis))
             else:
-                assert tuple(stepped.tolist()) not in set(code_of.values())
+                assert stepped not in set(code_of.values())
     assert len(met) == 2 * len(vertex)
 
 
 def test_digits_leave_room_for_a_step_to_either_side(cloud):
+    """A digit in 0..extent - 1 of each place, so that no two sums are the same."""
     simplex, vertices = cloud
-    lowest, extent = (np.asarray(x) for x in codes.digits_of(simplex))
+    lowest, places, num_codes, _ = (np.asarray(x) for x in codes.digits_of(simplex))
+    extents = np.array([num_codes, *places[:-1]]) / places
     for vertex in (v for of_remainder in vertices for v in of_remainder):
         for near in [vertex] + [
             step(vertex, axis, sign) for axis in range(len(vertex)) for sign in (1, -1)
         ]:
             digit = np.floor_divide(near[:-1], len(near)) - lowest
             assert (digit >= 0).all()
-            assert (digit < extent).all()
+            assert (digit < extents).all()
 
 
-@pytest.mark.parametrize("num_digits", [2, 3, 6, 7])
-def test_wide_places_put_two_digits_in_a_word(num_digits):
-    places = codes.wide_places(num_digits)
-    assert places.shape == ((num_digits + 1) // 2, num_digits)
-    largest = places @ np.full(num_digits, codes.DIGIT_LIMIT - 1, object)
-    assert max(largest) < 2**63
-    np.testing.assert_array_equal((places != 0).sum(axis=0), 1)
+@pytest.mark.parametrize("spread", [1e3, 1e9])
+def test_codes_are_exact_as_long_as_they_fit(spread):
+    features = spread * np.random.default_rng(0).normal(size=(POINTS, 5))
+    digits = codes.digits_of(embed(features.T))
+    assert digits.exact == (spread < 1e6)
+    if not digits.exact:
+        np.testing.assert_array_equal(digits.places, codes.hash_places(5))
 
 
-@pytest.mark.parametrize("words", [1, 3])
+@pytest.mark.parametrize("d", [1, 6])
+def test_hash_places_are_odd_and_differ(d):
+    places = codes.hash_places(d)
+    assert (places % 2 == 1).all()
+    assert len(set(places.tolist())) == d
+
+
 @pytest.mark.parametrize("rows", [1, 7, 64])
-def test_find_is_the_search_of_a_sorted_list(words, rows):
+def test_find_is_the_search_of_a_sorted_list(rows):
     rng = np.random.default_rng(rows)
-    drawn = {tuple(row) for row in rng.integers(4, size=(20 * rows, words)).tolist()}
-    table = sorted(drawn)[:rows]
-    table += [(2**62,) * words] * (rows - len(table))
-    wanted = [*sorted(drawn), (-1,) * words, (2**63 - 1,) * words]
-    row, exists = jax.jit(codes.find)(np.array(table).T, np.array(wanted).T)
+    table = np.sort(rng.integers(-20, 20, size=rows))
+    wanted = np.arange(-22, 22)
+    low, high = np.sort(rng.integers(rows, size=(2, 44)).astype(np.int32), axis=0)
+    row, exists = jax.jit(codes.find)(table, wanted, low, high)
     assert row.dtype == jnp.int32
-    rows_found = zip(wanted, row.tolist(), exists.tolist(), strict=True)
-    for target, found, present in rows_found:
-        assert present == (target in table)
-        if target <= table[-1]:
-            assert found == min(i for i, code in enumerate(table) if code >= target)
+    for target, start, stop, found, present in zip(
+        wanted, low, high, row.tolist(), exists.tolist(), strict=True
+    ):
+        assert present == (target in table[start:stop])
+        assert found == start + np.searchsorted(table[start:stop], target)

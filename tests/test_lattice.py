@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from oracles import DictLattice
 
-from crfrnn_jax import build_lattice, filter_lattice
+from crfrnn_jax import build_lattice, codes, filter_lattice
 from crfrnn_jax import lattice as lattice_module
+from crfrnn_jax.simplex import elevation_matrix
 
 POINTS = 200
 
@@ -86,48 +87,70 @@ def test_barycentric_weights_interpolate():
     np.testing.assert_allclose(barycentric.sum(0), 1, atol=1e-6)
 
 
-@jax.jit
-def _takes_wide_path(features):
-    """Builds the lattice with a packed path that claims to have found -1 vertices."""
+def _build_with(monkeypatch, features, **replaced):
+    """Builds a lattice with some of its digits replaced, not with what was compiled."""
+    original = codes.digits_of
+
+    def digits_of(simplex):
+        return original(simplex)._replace(**replaced)
+
     capacity = features.size + len(features)
-    return lattice_module._build.__wrapped__(features, capacity).num_vertices > 0
+    build = partial(lattice_module._build.__wrapped__, capacity=capacity)
+    with monkeypatch.context() as patch:
+        patch.setattr(codes, "digits_of", digits_of)
+        return jax.jit(build)(jnp.asarray(features))
 
 
-def _without_vertices(simplex, digits, *, capacity, entry_bits):
-    found = lattice_module._index_wide(simplex, digits, capacity=capacity)
-    return *found[:2], jnp.full_like(found[2], -1)
+@pytest.mark.parametrize("hashed", [False, True])
+def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
+    """Codes too long to share a word with their point, and hashes of the vertices.
 
-
-def test_widely_spread_features_take_the_wide_path(monkeypatch):
-    monkeypatch.setattr(lattice_module, "_index_packed", _without_vertices)
-    assert _takes_wide_path(jnp.asarray(features_of("wide", 6)))
-    assert not _takes_wide_path(jnp.asarray(features_of("spread", 6)))
-
-
-def test_the_wide_path_gives_the_same_filter(monkeypatch):
-    """Codes order the vertices differently, so only what is filtered is compared."""
+    They may number the vertices differently, so only what is filtered is compared.
+    """
     features = features_of("spread", 3)
-    packed = filter_lattice(build_lattice(features), VALUES)
-
-    def index_wide(simplex, digits, *, capacity, entry_bits):
-        del entry_bits
-        return lattice_module._index_wide(simplex, digits, capacity=capacity)
-
-    monkeypatch.setattr(lattice_module, "_index_packed", index_wide)
-    build = partial(lattice_module._build.__wrapped__, capacity=POINTS * 4)
-    wide = filter_lattice(jax.jit(build)(jnp.asarray(features)), VALUES)
-    np.testing.assert_allclose(wide, packed, rtol=1e-5, atol=1e-6)
+    replaced = {"num_codes": np.float64(2.0**62)}
+    if hashed:
+        replaced |= {"places": codes.hash_places(3), "exact": False}
+    other = _build_with(monkeypatch, features, **replaced)
+    assert not other.overflowed
+    ours, packed = (filter_lattice(x, VALUES) for x in (other, build_lattice(features)))
+    np.testing.assert_allclose(ours, packed, rtol=1e-5, atol=1e-6)
 
 
-def test_coordinates_beyond_31_bits_are_an_error_and_under_jit_nan():
-    features = features_of("spread", 3)
-    features[0] = 1e12
-    with pytest.raises(ValueError, match=r"features: expected to span under 2\*\*31"):
-        build_lattice(features)
-    lattice = jax.jit(build_lattice)(features)
+@pytest.mark.parametrize("places", [(0, 0, 1), (1, 1, 1), (2**40, 1, 0)])
+def test_hashes_that_collide_are_seen(monkeypatch, places):
+    """Of vertices at one point, of such that are never joined, and of neighbours."""
+    replaced = {"num_codes": np.float64(2.0**63), "exact": False}
+    replaced["places"] = np.array(places)
+    lattice = _build_with(monkeypatch, features_of("spread", 3), **replaced)
     assert lattice.overflowed
     assert np.isnan(lattice.barycentric).all()
     assert np.isnan(filter_lattice(lattice, VALUES)).all()
+
+
+def test_a_hash_that_joins_distant_vertices_is_seen(monkeypatch):
+    """Two points far apart, the same way inside their simplices, codes one apart.
+
+    No two vertices have the same code, but where a step along the last axis leads to
+    another vertex of the first point, one along the first axis seems to lead to one of
+    the second point.
+    """
+    base = np.array([[0, 0, 0], [50, -49, -1]])
+    elevated = 3 * base + np.array([0.5, 0.1, -0.6])
+    features = np.linalg.lstsq(elevation_matrix(2), elevated.T)[0].T.astype(np.float32)
+    assert int(build_lattice(features).num_vertices) == 6
+    replaced = {"num_codes": np.float64(2.0**63), "exact": False}
+    lattice = _build_with(monkeypatch, features, **replaced, places=np.array([1, 1]))
+    assert int(lattice.num_vertices) == 6
+    assert lattice.overflowed
+
+
+def test_two_vertices_that_cannot_be_told_apart_are_an_error(monkeypatch):
+    """No features are known to collide, so the build is made to say they did."""
+    collided = build_lattice(APART)._replace(overflowed=jnp.bool_(True))
+    monkeypatch.setattr(lattice_module, "_build", lambda *_: collided)
+    with pytest.raises(ValueError, match=r"features: two vertices .* can't be told"):
+        build_lattice(APART)
 
 
 # Points so far apart that none of their vertices is shared.
