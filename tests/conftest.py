@@ -35,9 +35,9 @@ def pytest_configure(config):
         directory = tempfile.mkdtemp(prefix="crfrnn-jax-tests-")
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
         os.environ[_CACHE] = directory
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -24,12 +24,12 @@ def segmenter():
     config = ConfigDict({"model": MODEL, "crf": CRF})
     model = build_segmenter(config, num_labels=3)
     images = jax.random.uniform(jax.random.key(0), (2, 13, 18, 3), maxval=255.0)
-    return model, model.init(jax.random.key(1), images), images
+    return model, jax.jit(model.init)(jax.random.key(1), images), images
 
 
 def test_fcn_scores_every_pixel_of_any_size():
     fcn = FCN(num_labels=4, widths=(8, 8, 16), blocks=(0, 1, 1), num_skips=2)
-    params = fcn.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    params = jax.eval_shape(fcn.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     for size in ((1, 1), (7, 30), (33, 17)):
         images = np.zeros((2, *size, 3), np.uint8)
         scores = jax.eval_shape(fcn.apply, params, images)
@@ -40,7 +40,7 @@ def test_fcn_scores_every_pixel_of_any_size():
 def test_fcn_treats_every_image_alone():
     fcn = FCN(num_labels=4, widths=(8, 8, 16), blocks=(0, 1, 1), num_skips=2)
     images = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3), maxval=255.0)
-    params = fcn.init(jax.random.key(0), images)
+    params = jax.jit(fcn.init)(jax.random.key(0), images)
     both = fcn.apply(params, images)
     # Convolutions of another batch size may add up in another order.
     np.testing.assert_allclose(fcn.apply(params, images[1:]), both[1:], atol=1e-5)

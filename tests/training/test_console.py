@@ -31,7 +31,7 @@ def test_an_error_of_the_users_making_ends_in_one_line(fail):
     [
         (lambda: np.zeros(2) + np.zeros(3), ValueError),
         (lambda: jnp.zeros((2, 2)).reshape(3), TypeError),
-        (lambda: mean_iou(None), TypeError),
+        (lambda: mean_iou(None), ValueError),
     ],
 )
 def test_a_bug_keeps_its_traceback(fail, error):
