@@ -113,6 +113,9 @@ def _run_stage(
         if saved:
             batches.set_state(saved["data"])
             state = checkpoints.restore(state)
+        # Restored arrays are bound to their device and fresh ones are not: as they came
+        # the second step, whose state is all bound, would compile once more.
+        state = jax.device_put(state, jax.devices()[0])
 
         schedule = stage_schedule(stage)
         journal = stack.enter_context(Journal(workdir, name, done, stage.steps))

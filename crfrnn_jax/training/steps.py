@@ -80,8 +80,8 @@ def make_optimizer(stage: Config) -> optax.GradientTransformation:
 
 def init_params(model: Segmenter, key: jax.Array) -> Any:
     """Parameters of the segmenter, freshly drawn."""
-    # Parameters do not depend on the image's size: the smallest traces fastest. Compiled
-    # as one program, which needs not run the network, it takes half the time.
+    # Parameters do not depend on the image's size: the smallest traces fastest. As one
+    # program, from which the network itself is left out, it takes half the time.
     return jax.jit(model.init)(key, jnp.zeros((1, 32, 32, 3)))["params"]
 
 

@@ -81,6 +81,18 @@ def test_a_resumed_run_lands_on_the_numbers_of_one_never_stopped(
         assert line["loss"] == losses[line["stage"], line["step"]]
 
 
+def test_every_stage_compiles_its_step_once(tiny_config, tmp_path, monkeypatch):
+    original, train_steps = loop.make_train_step, []
+
+    def make(*arguments, **options):
+        train_steps.append(original(*arguments, **options))
+        return train_steps[-1]
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+    loop.train(tiny_config, tmp_path)
+    assert [step._cache_size() for step in train_steps] == [1, 1, 1]
+
+
 def test_a_log_cut_off_in_a_line_is_gone_on_with(tmp_path):
     log = tmp_path / "metrics.jsonl"
     lines = [{"stage": "fcn", "step": step} for step in (1, 2)]
