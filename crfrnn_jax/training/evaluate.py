@@ -23,7 +23,7 @@ from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
-from crfrnn_jax.training.configuration import Config, differences
+from crfrnn_jax.training.configuration import Config, check_config, differences
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def evaluate(
             logger.warning("%s: unfinished, step %d of %d", row, done, steps)
     config = _common_config([meta for _, meta in loaded.values()])
     if override is not None:
+        check_config(override)
         config.eval, config.postprocessing = override.eval, override.postprocessing
         config.data.dir = override.data.dir or config.data.dir
     data = load_dataset(config.data)
