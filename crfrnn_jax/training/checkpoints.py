@@ -97,7 +97,7 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     Raises:
       CheckpointError: there is none, or it can't be read.
     """
-    path = check_checkpoint(path)
+    path = _check_checkpoint(path)
     step = int(path.name)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     options = ocp.CheckpointManagerOptions(read_only=True)
@@ -121,7 +121,7 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     return restored["params"], restored["meta"]
 
 
-def check_checkpoint(path: Path) -> Path:
+def _check_checkpoint(path: Path) -> Path:
     """The absolute path of a checkpoint that was written whole.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crfrnn_jax.checks import InputError
+from crfrnn_jax.checks import InputError, check_choice
 
 # An ml_collections.ConfigDict, whose values have no static types.
 Config = Any
@@ -50,7 +50,7 @@ def check_config(config: Config) -> None:
         )
     _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
     for name in config.stages:
-        _check(name in STAGES, "config.stages", f"names of {STAGES}", name)
+        check_choice("config.stages", name, STAGES)
         stage, key = config[name], f"config.{name}"
         for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
             _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
@@ -77,19 +77,9 @@ def check_config(config: Config) -> None:
         )
         for field in ("learning_rate", "clip_norm"):
             _check(stage[field] > 0, f"{key}.{field}", "above 0", stage[field])
-        _check(
-            stage.class_weighting in ("none", "log"),
-            f"{key}.class_weighting",
-            "'none' or 'log'",
-            stage.class_weighting,
-        )
+        check_choice(f"{key}.class_weighting", stage.class_weighting, ("none", "log"))
         earlier = ("", *config.stages[: config.stages.index(name)])
-        _check(
-            stage.start_from in earlier,
-            f"{key}.start_from",
-            f"one of {earlier}",
-            stage.start_from,
-        )
+        check_choice(f"{key}.start_from", stage.start_from, earlier)
     for field in ("theta_alpha", "theta_beta", "theta_gamma"):
         _check(
             config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
