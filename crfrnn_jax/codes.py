@@ -100,31 +100,3 @@ def step_digits(d: int) -> np.ndarray:
 def axis_steps(places: jax.Array) -> jax.Array:
     """What a step along each axis adds to a code: int64 [2, d + 1 (axes)]."""
     return jnp.sum(step_digits(len(places)) * places[None, None], axis=-1)
-
-
-def find(
-    codes: jax.Array, wanted: jax.Array, low: jax.Array, high: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Binary search of codes, each among rows that are sorted.
-
-    Args:
-      codes: int64 [rows].
-      wanted: int64 [...].
-      low: int32 [...], the first row to look at, and
-      high: int32 [...], the row after the last.
-
-    Returns:
-      int32 [...], the first of those rows whose code is not below the wanted one (or
-      `high`), and bool [...], whether it holds that code.
-    """
-    end = high
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        below = (low < high) & (codes[middle] < wanted)
-        return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
-
-    steps = len(codes).bit_length()
-    low, _ = lax.fori_loop(0, steps, halve, (low, high))
-    return low, (low < end) & (codes[low] == wanted)

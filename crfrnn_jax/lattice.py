@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from crfrnn_jax import codes
+from crfrnn_jax import codes, hashing
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
 from crfrnn_jax.simplex import embed
 
@@ -188,40 +188,53 @@ def _find_neighbours(table: _Table, places: jax.Array) -> jax.Array:
     """Forward and backward neighbours, int32 [d + 1, 2, rows]; rows - 1 for none."""
     rows, block, starts = len(table.codes), table.block, table.starts
     num_axes = len(starts) - 1
-    num_vertices = jnp.minimum(starts[-1], rows - 1)
+    none = rows - 1
+    num_vertices = jnp.minimum(starts[-1], none)
+    blocks_in_use = -(-num_vertices // jnp.int32(block))
     inside, wrapped = codes.axis_steps(places)  # [axes]
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
 
+    def of_block(i):
+        row = i * block + jnp.arange(block, dtype=jnp.int32)
+        code = lax.dynamic_slice_in_dim(table.codes, i * block, block)
+        return row, code, _remainder_of(row, starts)
+
+    def insert_block(i, slots):
+        row, code, remainder = of_block(i)
+        hashes = hashing.hash_vertex(code, remainder)
+        return hashing.insert(slots, hashes, row, row < num_vertices)
+
+    slots = lax.fori_loop(
+        jnp.int32(0), blocks_in_use, insert_block, hashing.empty_table(rows)
+    )
+
     def find_in_block(i, neighbours):
-        first = i * block
-        row = first + jnp.arange(block, dtype=jnp.int32)
-        own = lax.dynamic_slice_in_dim(table.codes, first, block)
-        remainder = _remainder_of(row, starts)
+        row, code, remainder = of_block(i)
         steps = jnp.where((remainder > 0)[None], inside[:, None], wrapped[:, None])
+        wanted = code[None] + steps
         # A step lowers the remainder by one, from 0 to d.
-        target = (remainder - 1) % num_axes
-        bounds = jnp.broadcast_to(
-            jnp.minimum(starts[jnp.stack([target, target + 1])], num_vertices)[:, None],
-            (2, num_axes, block),
+        target = ((remainder - 1) % num_axes)[None]
+        first, end = starts[target], starts[target + 1]
+
+        def is_it(number):
+            same_code = table.codes.at[number].get(mode="promise_in_bounds") == wanted
+            return same_code & (number >= first) & (number < end) & (number != none)
+
+        forward = hashing.look_up(
+            slots, hashing.hash_vertex(wanted, target), is_it, none
         )
-        found, exists = codes.find(table.codes, own[None] + steps, *bounds)
-        exists = exists & (row < num_vertices)[None]
-        forward, backward = neighbours
-        forward = lax.dynamic_update_slice_in_dim(
-            forward, jnp.where(exists, found, rows - 1), first, axis=1
+        forward = jnp.where((row < num_vertices)[None], forward, none)
+        neighbours = lax.dynamic_update_slice_in_dim(
+            neighbours, forward[:, None], i * block, axis=2
         )
         # A step back is the inverse of a step forward.
-        backward = backward.at[axis, jnp.where(exists, found, rows)].set(
-            jnp.broadcast_to(row, found.shape), mode="drop"
+        target = jnp.where(forward == none, rows, forward)
+        return neighbours.at[axis, 1, target].set(
+            jnp.broadcast_to(row, forward.shape), mode="drop", unique_indices=True
         )
-        return forward, backward
 
-    none = jnp.full((num_axes, rows), rows - 1, jnp.int32)
-    blocks_in_use = -(-num_vertices // jnp.int32(block))
-    forward, backward = lax.fori_loop(
-        jnp.int32(0), blocks_in_use, find_in_block, (none, none)
-    )
-    return jnp.stack([forward, backward], axis=1)
+    nowhere = jnp.full((num_axes, 2, rows), none, jnp.int32)
+    return lax.fori_loop(jnp.int32(0), blocks_in_use, find_in_block, nowhere)
 
 
 def _remainder_of(row: jax.Array, starts: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ _STRICT = {
     "test_export",
     "test_features",
     "test_filtering",
+    "test_hashing",
     "test_lattice",
     "test_layers",
     "test_simplex",

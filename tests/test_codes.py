@@ -105,18 +105,3 @@ def test_hash_places_are_odd_and_differ(d):
     places = codes.hash_places(d)
     assert (places % 2 == 1).all()
     assert len(set(places.tolist())) == d
-
-
-@pytest.mark.parametrize("rows", [1, 7, 64])
-def test_find_is_the_search_of_a_sorted_list(rows):
-    rng = np.random.default_rng(rows)
-    table = np.sort(rng.integers(-20, 20, size=rows))
-    wanted = np.arange(-22, 22)
-    low, high = np.sort(rng.integers(rows, size=(2, 44)).astype(np.int32), axis=0)
-    row, exists = jax.jit(codes.find)(table, wanted, low, high)
-    assert row.dtype == jnp.int32
-    for target, start, stop, found, present in zip(
-        wanted, low, high, row.tolist(), exists.tolist(), strict=True
-    ):
-        assert present == (target in table[start:stop])
-        assert found == start + np.searchsorted(table[start:stop], target)
