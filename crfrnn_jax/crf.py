@@ -87,9 +87,13 @@ def mean_field_step(
     """
     marginals = jax.nn.softmax(current, axis=-1)
     matmul = partial(jnp.matmul, precision="highest")
-    messages = matmul(filters.spatial(marginals), params.spatial_weights.T)
-    messages += matmul(filters.bilateral(marginals), params.bilateral_weights.T)
-    return unary - matmul(messages, params.compatibility.T)
+    # The filters act on each label alone, so labels may be mixed before them: that
+    # leaves one product a kernel, and reverse mode but the marginals to keep.
+    spatial, bilateral = (
+        matmul(marginals, matmul(params.compatibility, weights).T)
+        for weights in (params.spatial_weights, params.bilateral_weights)
+    )
+    return unary - filters.spatial(spatial) - filters.bilateral(bilateral)
 
 
 def crf_rnn(
