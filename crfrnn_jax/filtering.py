@@ -5,16 +5,25 @@ a, the filter is (slice gain) S^T B_d ... B_1 B_0 S. Every B_a is symmetric, so 
 transpose is the same filter with the axes in reverse order.
 """
 
-import functools
-import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import check_floating, check_shape
 from crfrnn_jax.lattice import Lattice
+from crfrnn_jax.splat_blur_slice import blur, interpolate, slice_gain, splat, take
+
+# Memory is set aside for a part of a lattice's blocks of which there are vertices in
+# most: to clear and to page in the room for all there might be takes longer than to
+# filter. With fewer rows in all than these the choice is not worth its compilation.
+_PARTS = (3 / 32, 3 / 8)
+_LEAST_ROWS = 2**16
 
 
 @jax.jit
@@ -31,7 +40,8 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
     Linear in `values`; its derivative with respect to them is its transpose, the same
     filter with the blur order reversed. Also differentiable, in forward and reverse
     mode, with respect to the features the lattice was built from, through the
-    barycentric weights, with the vertices held fixed.
+    barycentric weights, with the vertices held fixed; once, a second derivative in
+    which they take part is an error.
 
     Args:
       lattice: from `build_lattice`.
@@ -42,6 +52,7 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
 
     Raises:
       ValueError: `values` has the wrong rank, number of points or dtype.
+      NotImplementedError: a second derivative by the features is asked for.
 
     References:
       Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral
@@ -55,86 +66,130 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
     # Sums over thousands of points would stop growing in a half-precision mantissa.
     dtype = np.promote_types(values.dtype, np.float32)
     lattice = lattice._replace(barycentric=lattice.barycentric.astype(dtype))
-    vertices = _blur(lattice, _splat(lattice, values.astype(dtype)))
-    return _slice(lattice, vertices).astype(values.dtype)
+    return _filter(lattice, values.astype(dtype)).astype(values.dtype)
 
 
-def _splat(lattice: Lattice, values: jax.Array) -> jax.Array:
-    """Adds each point's values to its d + 1 vertices: [rows, channels]."""
-    rows = lattice.neighbours[0, 0].size
-
-    # A scan, not a loop unrolled: XLA's CPU backend adds in place in either, but is a
-    # quarter slower with the scatters side by side in one program.
-    def add_corner(vertices, corner):
-        ids, weights = corner
-        share = weights[:, None] * values
-        return vertices.at[ids].add(share, mode="promise_in_bounds"), None
-
-    empty = jnp.zeros((rows, values.shape[1]), values.dtype)
-    return lax.scan(add_corner, empty, (lattice.vertex_ids, lattice.barycentric))[0]
-
-
-def _slice(lattice: Lattice, vertices: jax.Array) -> jax.Array:
-    """Interpolates each point's values from its d + 1 vertices: [points, channels]."""
-    d = lattice.barycentric.shape[0] - 1
-    # One gather per corner: a single gather of all the corners is a [points, d + 1,
-    # channels] array, and ten times slower on a CPU.
-    corners = [
-        weights[:, None] * vertices.at[ids].get(mode="promise_in_bounds")
-        for ids, weights in zip(lattice.vertex_ids, lattice.barycentric, strict=True)
-    ]
-    return functools.reduce(operator.add, corners) / (1.0 + 2.0**-d)
-
-
-def _blur(lattice: Lattice, vertices: jax.Array) -> jax.Array:
-    """Blurs [rows, channels] with (1/4, 1/2, 1/4) along every axis, first to last."""
-    neighbours, num_vertices = lattice.neighbours, lattice.num_vertices
-
-    # The transpose is given, as the length of the loops inside depends on the number of
-    # vertices in use and reverse mode can't differentiate those. As the "solution" of
-    # the identity: of the ways to give a transpose only this one has a batching rule.
-    return lax.custom_linear_solve(
-        lambda blurred: blurred,
-        vertices,
-        solve=lambda _, given: _blur_axes(neighbours, num_vertices, given),
-        transpose_solve=lambda _, given: _blur_axes(
-            neighbours[::-1], num_vertices, given
-        ),
+@jax.custom_jvp
+def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
+    return _linear(
+        lambda values: _with_room(_forward, lattice, values),
+        lambda cotangent: _with_room(_transposed, lattice, cotangent),
+        values,
     )
 
 
-def _blur_axes(
-    neighbours: jax.Array, num_vertices: jax.Array, vertices: jax.Array
+@partial(_filter.defjvp, symbolic_zeros=True)
+def _filter_jvp(primals, tangents):
+    """Linear in the values, quadratic in the weights, that splat and that slice.
+
+    Autodiff would keep the vertices for every choice of room, and could not reverse the
+    loops of the blur, as long as there are vertices.
+    """
+    lattice, values = primals
+    of_weights, of_values = tangents[0].barycentric, tangents[1]
+    filtered = _filter(lattice, values)
+    lattice = lattice._replace(barycentric=_differentiate_once(lattice.barycentric))
+    if isinstance(of_weights, SymbolicZero):
+        return filtered, _filter(lattice, of_values)
+
+    if isinstance(of_values, SymbolicZero):
+        of_values = jnp.zeros_like(values)
+    values = _differentiate_once(values)
+    # Side by side in one array, as `_linear` wants it.
+    channels = values.shape[1]
+    side_by_side = jnp.concatenate([of_values, of_weights.T], axis=1)
+
+    def tangent_of(side_by_side):
+        of_values, of_weights = jnp.split(side_by_side, [channels], axis=1)
+        tangent = _with_room(_tangent, lattice, values, of_values, of_weights.T)
+        return jnp.concatenate([tangent, jnp.zeros_like(of_weights)], axis=1)
+
+    def cotangents_of(cotangent):
+        of_values, of_weights = _with_room(
+            _cotangents, lattice, values, cotangent[:, :channels]
+        )
+        return jnp.concatenate([of_values, of_weights.T], axis=1)
+
+    tangent = _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
+    return filtered, tangent
+
+
+def _linear(
+    function: Callable[[jax.Array], jax.Array],
+    transposed: Callable[[jax.Array], jax.Array],
+    argument: jax.Array,
 ) -> jax.Array:
-    """Blurs along the axes of `neighbours` [axes, 2, blocks, block], in their order."""
-    num_blocks, block = neighbours.shape[2:]
-    blocks_in_use = jnp.minimum(-(-num_vertices // block), num_blocks)
+    """Applies a linear function, from a shape to the same, whose transpose is given.
 
-    def blur_axis(source, target, neighbours):
-        """Writes the blurred blocks that are in use into `target`."""
+    As the "solution" of the identity: of the ways to give a transpose only this one has
+    a batching rule. What the functions close over is not differentiated.
+    """
+    return lax.custom_linear_solve(
+        lambda solution: solution,
+        argument,
+        solve=lambda _, given: function(given),
+        transpose_solve=lambda _, given: transposed(given),
+    )
 
-        def blur_block(i, target):
-            before, after = (
-                source.at[ids[i]].get(mode="promise_in_bounds") for ids in neighbours
-            )
-            own = lax.dynamic_slice_in_dim(source, i * block, block)
-            blurred = 0.5 * own + 0.25 * (before + after)
-            return lax.dynamic_update_slice_in_dim(target, blurred, i * block, axis=0)
 
-        return lax.fori_loop(0, blocks_in_use, blur_block, target)
+@jax.custom_jvp
+def _differentiate_once(array: jax.Array) -> jax.Array:
+    """The array, in a derivative that does not pass on its own: lest that be zero."""
+    return array
 
-    def blur_two_axes(buffers, neighbours):
-        source, scratch = buffers
-        scratch = blur_axis(source, scratch, neighbours[0])
-        return (blur_axis(scratch, source, neighbours[1]), scratch), None
 
-    # A loop over the axes, not d + 1 fused steps, each of which XLA's CPU backend would
-    # compute again for the next; two axes a turn, so that the two buffers come out in
-    # the places they went in: XLA copies the carries of a loop that swaps them.
-    pairs = len(neighbours) // 2
-    paired = neighbours[: 2 * pairs].reshape(pairs, 2, *neighbours.shape[1:])
-    buffers = (vertices, jnp.zeros_like(vertices))
-    (vertices, scratch), _ = lax.scan(blur_two_axes, buffers, paired)
-    if len(neighbours) % 2:
-        vertices = blur_axis(vertices, scratch, neighbours[-1])
-    return vertices
+@partial(_differentiate_once.defjvp, symbolic_zeros=True)
+def _differentiate_once_jvp(primals, tangents):
+    if not isinstance(tangents[0], SymbolicZero):
+        raise NotImplementedError(
+            "filter_lattice: second derivatives in which the features take part are "
+            "not implemented"
+        )
+    return primals[0], tangents[0]
+
+
+def _with_room(
+    function: Callable[..., Any], lattice: Lattice, *arguments: jax.Array
+) -> Any:
+    """Calls function(num_blocks, lattice, *arguments) with blocks for all vertices."""
+    num_blocks, block = lattice.neighbours.shape[2:]
+    if num_blocks * block < _LEAST_ROWS:
+        return function(num_blocks, lattice, *arguments)
+    rooms = [round(num_blocks * part) for part in _PARTS] + [num_blocks]
+    # The last row of a room holds no vertex.
+    too_small = [lattice.num_vertices >= room * block for room in rooms[:-1]]
+    return lax.switch(
+        jnp.sum(jnp.stack(too_small), dtype=jnp.int32),
+        [partial(function, room) for room in rooms],
+        lattice,
+        *arguments,
+    )
+
+
+def _forward(room, lattice, values):
+    return interpolate(lattice, blur(lattice, room, splat(lattice, room, values)))
+
+
+def _transposed(room, lattice, cotangent):
+    vertices = splat(lattice, room, cotangent)
+    return interpolate(lattice, blur(lattice, room, vertices, reverse=True))
+
+
+def _tangent(room, lattice, values, of_values, of_weights):
+    """The filter's derivative along tangents of the values and of the weights."""
+    moved = lattice._replace(barycentric=of_weights)
+    vertices = blur(lattice, room, splat(lattice, room, values))
+    of_vertices = splat(lattice, room, of_values) + splat(moved, room, values)
+    of_vertices = blur(lattice, room, of_vertices)
+    return interpolate(moved, vertices) + interpolate(lattice, of_vertices)
+
+
+def _cotangents(room, lattice, values, cotangent):
+    """The transpose of `_tangent`: the cotangents of the values and of the weights."""
+    vertices = blur(lattice, room, splat(lattice, room, values))
+    back = blur(lattice, room, splat(lattice, room, cotangent), reverse=True)
+    of_weights = [
+        jnp.sum(cotangent * take(vertices, ids) + values * take(back, ids), axis=1)
+        for ids in lattice.vertex_ids
+    ]
+    return interpolate(lattice, back), slice_gain(lattice) * jnp.stack(of_weights)

@@ -12,7 +12,7 @@ from oracles import (
 )
 from test_lattice import KINDS, POINTS, features_of
 
-from crfrnn_jax import build_lattice, filter_lattice
+from crfrnn_jax import build_lattice, filter_lattice, filtering
 
 VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
 
@@ -49,6 +49,44 @@ def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
     assert int(lattice.num_vertices) == len(oracle.number)
     filtered = filter_lattice(lattice, values)
     assert relative_error(filtered, oracle.filter(values)) < 1e-5
+
+
+ROOMS = {"small": (0, 3 / 32), "middle": (3 / 32, 3 / 8), "whole": (3 / 8, 1)}
+SPREAD = {"small": 10.0, "middle": 30.0, "whole": 1e5}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
+    """The least lattice for which there is a choice, and one without."""
+    points = 22_000
+    rng = np.random.default_rng(4)
+    features = (SPREAD[room] * rng.normal(size=(points, 2))).astype(np.float32)
+    values, other = rng.normal(size=(2, points, 2)).astype(np.float32)
+    lattice, oracle = build_lattice(features), DictLattice(features)
+    rows = lattice.neighbours[0, 0].size
+    assert filtering._LEAST_ROWS <= rows < 1.1 * filtering._LEAST_ROWS
+    low, high = ROOMS[room]
+    assert low * rows < int(lattice.num_vertices) < high * rows
+    filtered = filter_lattice(lattice, values)
+    assert relative_error(filtered, oracle.filter(values)) < 1e-5
+
+    def derivatives(weights, values):
+        def of_weights_and_values(weights, values):
+            return filter_function(lattice._replace(barycentric=weights), values)
+
+        arguments = weights, values
+        _, tangent = jax.jvp(of_weights_and_values, arguments, (weights[::-1], other))
+        _, transpose = jax.vjp(of_weights_and_values, *arguments)
+        return tangent, *transpose(jnp.asarray(other))
+
+    filter_function = filter_lattice.__wrapped__
+    chosen = jax.jit(derivatives)(lattice.barycentric, values)
+    monkeypatch.setattr(filtering, "_LEAST_ROWS", 2**30)
+    whole = jax.jit(lambda *arguments: derivatives(*arguments))(
+        lattice.barycentric, values
+    )
+    for ours, truth in zip(chosen, whole, strict=True):
+        assert relative_error(ours, np.asarray(truth)) < 1e-5
 
 
 def smooth_image(height, width):
@@ -154,6 +192,33 @@ def test_gradients_are_central_differences(argument):
         np.testing.assert_allclose(
             np.vdot(gradients[argument], direction), slope, rtol=1e-6
         )
+
+
+def test_second_derivatives_by_the_values_are_those_of_a_quadratic():
+    """The energy is a quadratic of the values: its second derivative its own energy."""
+    features = features_of("spread", 3)
+    lattice = build_lattice(features)
+
+    def half_energy(values):
+        return 0.5 * jnp.vdot(values, filter_lattice(lattice, values))
+
+    direction = VALUES[::-1]
+    _, curvature = jax.jvp(jax.grad(half_energy), (VALUES,), (direction,))
+    oracle = DictLattice(features)
+    truth = (oracle.filter(direction) + oracle.filter(direction, reverse=True)) / 2
+    assert relative_error(curvature, truth) < 1e-5
+
+
+@pytest.mark.parametrize("inner", [0, 1])
+def test_second_derivatives_by_the_features_raise(inner):
+    """Rather than to leave out a part."""
+
+    def squared_gradient(features):
+        gradient = jax.grad(energy, argnums=inner)(features, VALUES[:40, :2])
+        return jnp.sum(gradient**2)
+
+    with pytest.raises(NotImplementedError, match=r"second derivatives .* features"):
+        jax.grad(squared_gradient)(features_of("spread", 3)[:40])
 
 
 def test_forward_mode_is_reverse_mode():
