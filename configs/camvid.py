@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     config.end_to_end.update(
         start_from="finetune",
         use_crf=True,
-        steps=200,
+        steps=400,
         learning_rate=3e-5,
         weights_learning_rate=2e-2,
         compatibility_learning_rate=2e-2,
