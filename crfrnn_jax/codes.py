@@ -1,12 +1,11 @@
-"""Lattice vertices as integers that sort, compare and step along the axes.
+"""Lattice vertices as integers that tell them apart and step along the axes.
 
 A vertex is its remainder and the quotients q of its first d coordinates by d + 1 (the
-last coordinate follows: they sum to zero). Vertices of one remainder are kept apart;
-among them a vertex has the code sum_i place_i q_i, so that a step to a neighbour adds a
-constant to the code. Where the quotients' ranges multiply to less than 2^62, which they
-almost always do, the places are those of mixed digits and codes are exact. Otherwise
-they are fixed random numbers and the sum wraps around: a hash of 64 bits, whose
-collisions `build_lattice` looks for.
+last coordinate follows: they sum to zero). Its code is sum_i place_i q_i + remainder,
+so that a step to a neighbour adds a constant to the code. Where the quotients' ranges
+multiply to less than 2^62, which they almost always do, the places are those of mixed
+digits and codes are exact. Otherwise they are fixed random numbers and the sum wraps
+around: a hash of 64 bits, whose collisions `build_lattice` looks for.
 
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
@@ -27,13 +26,11 @@ class Digits(NamedTuple):
     Attributes:
       lowest: int64 [d], the least quotient of each coordinate, less a margin.
       places: int64 [d], what each quotient is multiplied by.
-      num_codes: float64 scalar, all codes are in 0..num_codes - 1 if they are exact.
       exact: bool scalar, whether no two vertices can have the same code.
     """
 
     lowest: jax.Array
     places: jax.Array
-    num_codes: jax.Array
     exact: jax.Array
 
 
@@ -46,11 +43,12 @@ def digits_of(simplex: Simplex) -> Digits:
     base = simplex.base[:-1]
     lowest = jnp.min(base, axis=1) - 2
     extent = jnp.max(base, axis=1) + 2 - lowest
-    num_codes = jnp.prod(extent.astype(jnp.float64))
-    exact = num_codes < 2.0**62
-    mixed = jnp.append(jnp.cumprod(extent[::-1])[::-1][1:], 1)
+    num_remainders = len(simplex.base)
+    exact = num_remainders * jnp.prod(extent.astype(jnp.float64)) < 2.0**62
+    lower_digits = jnp.append(extent[1:], num_remainders)
+    mixed = jnp.cumprod(lower_digits[::-1])[::-1]
     places = jnp.where(exact, mixed, hash_places(len(base)))
-    return Digits(lowest, places, num_codes, exact)
+    return Digits(lowest, places, exact)
 
 
 def hash_places(d: int) -> np.ndarray:
@@ -81,7 +79,7 @@ def encode(simplex: Simplex, digits: Digits) -> jax.Array:
     # with its consumers the embedding would be computed again for each of them.
     def encode_remainder(remainder):
         digit = quotients(simplex, remainder, d) - digits.lowest[:, None]
-        return jnp.sum(digit * digits.places[:, None], axis=0)
+        return jnp.sum(digit * digits.places[:, None], axis=0) + remainder
 
     return lax.map(encode_remainder, jnp.arange(d + 1))
 
@@ -98,5 +96,10 @@ def step_digits(d: int) -> np.ndarray:
 
 
 def axis_steps(places: jax.Array) -> jax.Array:
-    """What a step along each axis adds to a code: int64 [2, d + 1 (axes)]."""
-    return jnp.sum(step_digits(len(places)) * places[None, None], axis=-1)
+    """What a step along each axis adds to a code: int64 [2, d + 1 (axes)].
+
+    From a remainder above 0 (first row), and from remainder 0 (second row).
+    """
+    d = len(places)
+    of_digits = jnp.sum(step_digits(d) * places[None, None], axis=-1)
+    return of_digits + np.array([-1, d])[:, None]

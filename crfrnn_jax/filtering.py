@@ -17,13 +17,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import check_floating, check_shape
 from crfrnn_jax.lattice import Lattice
+from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, interpolate, slice_gain, splat, take
-
-# Memory is set aside for a part of a lattice's blocks of which there are vertices in
-# most: to clear and to page in the room for all there might be takes longer than to
-# filter. With fewer rows in all than these the choice is not worth its compilation.
-_PARTS = (3 / 32, 3 / 8)
-_LEAST_ROWS = 2**16
 
 
 @jax.jit
@@ -151,43 +146,33 @@ def _differentiate_once_jvp(primals, tangents):
 def _with_room(
     function: Callable[..., Any], lattice: Lattice, *arguments: jax.Array
 ) -> Any:
-    """Calls function(num_blocks, lattice, *arguments) with blocks for all vertices."""
-    num_blocks, block = lattice.neighbours.shape[2:]
-    if num_blocks * block < _LEAST_ROWS:
-        return function(num_blocks, lattice, *arguments)
-    rooms = [round(num_blocks * part) for part in _PARTS] + [num_blocks]
-    # The last row of a room holds no vertex.
-    too_small = [lattice.num_vertices >= room * block for room in rooms[:-1]]
-    return lax.switch(
-        jnp.sum(jnp.stack(too_small), dtype=jnp.int32),
-        [partial(function, room) for room in rooms],
-        lattice,
-        *arguments,
-    )
+    """Calls function(rows, lattice, *arguments) with enough rows for all vertices."""
+    rows = lattice.neighbours.shape[2]
+    return with_room(function, rows, lattice.num_vertices, lattice, *arguments)
 
 
-def _forward(room, lattice, values):
-    return interpolate(lattice, blur(lattice, room, splat(lattice, room, values)))
+def _forward(rows, lattice, values):
+    return interpolate(lattice, blur(lattice, rows, splat(lattice, rows, values)))
 
 
-def _transposed(room, lattice, cotangent):
-    vertices = splat(lattice, room, cotangent)
-    return interpolate(lattice, blur(lattice, room, vertices, reverse=True))
+def _transposed(rows, lattice, cotangent):
+    vertices = splat(lattice, rows, cotangent)
+    return interpolate(lattice, blur(lattice, rows, vertices, reverse=True))
 
 
-def _tangent(room, lattice, values, of_values, of_weights):
+def _tangent(rows, lattice, values, of_values, of_weights):
     """The filter's derivative along tangents of the values and of the weights."""
     moved = lattice._replace(barycentric=of_weights)
-    vertices = blur(lattice, room, splat(lattice, room, values))
-    of_vertices = splat(lattice, room, of_values) + splat(moved, room, values)
-    of_vertices = blur(lattice, room, of_vertices)
+    vertices = blur(lattice, rows, splat(lattice, rows, values))
+    of_vertices = splat(lattice, rows, of_values) + splat(moved, rows, values)
+    of_vertices = blur(lattice, rows, of_vertices)
     return interpolate(moved, vertices) + interpolate(lattice, of_vertices)
 
 
-def _cotangents(room, lattice, values, cotangent):
+def _cotangents(rows, lattice, values, cotangent):
     """The transpose of `_tangent`: the cotangents of the values and of the weights."""
-    vertices = blur(lattice, room, splat(lattice, room, values))
-    back = blur(lattice, room, splat(lattice, room, cotangent), reverse=True)
+    vertices = blur(lattice, rows, splat(lattice, rows, values))
+    back = blur(lattice, rows, splat(lattice, rows, cotangent), reverse=True)
     of_weights = [
         jnp.sum(cotangent * take(vertices, ids) + values * take(back, ids), axis=1)
         for ids in lattice.vertex_ids

@@ -1,7 +1,7 @@
 """The three passes of the filter: from points to vertices, among those, and back.
 
-Each works on the first `num_blocks` blocks of a lattice's rows: enough for its vertices
-in use, which is for the caller to choose.
+Each works on the first `rows` rows of a lattice, of which the last must not hold a
+vertex: it is for the caller to choose enough of them.
 """
 
 import functools
@@ -13,54 +13,63 @@ from jax import lax
 
 from crfrnn_jax.lattice import Lattice
 
+# Points that are splatted together: their shares are written out before they are added
+# up, and have to stay in a core's cache till then.
+_CHUNK = 4096
 
-def splat(lattice: Lattice, num_blocks: int, values: jax.Array) -> jax.Array:
+
+def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     """Adds the values [points, channels] to each point's vertices: [rows, channels]."""
-    rows = num_blocks * lattice.neighbours.shape[3]
+    points, channels = values.shape
+    chunk = min(_CHUNK, points)
 
-    # A scan, not a loop unrolled: XLA's CPU backend adds in place in either, but is a
-    # quarter slower with the scatters side by side in one program.
-    def add_corner(vertices, corner):
-        ids, weights = corner
-        share = weights[:, None] * values
-        return vertices.at[ids].add(share, mode="promise_in_bounds"), None
+    def add_chunk(i, vertices):
+        # The last chunk is moved back to end with the points: some come again.
+        start = jnp.minimum(i * chunk, points - chunk)
+        ids = lax.dynamic_slice_in_dim(lattice.vertex_ids, start, chunk, axis=1)
+        weights = lax.dynamic_slice_in_dim(lattice.barycentric, start, chunk, axis=1)
+        again = start + jnp.arange(chunk) < i * chunk
+        weights = jnp.where(again[None], 0, weights)
+        own = lax.dynamic_slice_in_dim(values, start, chunk)
+        share = weights[:, :, None] * own[None]
+        return vertices.at[ids].add(share, mode="promise_in_bounds")
 
-    nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
-    return lax.scan(add_corner, nothing, (lattice.vertex_ids, lattice.barycentric))[0]
+    nothing = jnp.zeros((rows, channels), values.dtype)
+    return lax.fori_loop(0, -(-points // chunk), add_chunk, nothing)
 
 
 def blur(
-    lattice: Lattice, num_blocks: int, vertices: jax.Array, *, reverse: bool = False
+    lattice: Lattice, rows: int, vertices: jax.Array, *, reverse: bool = False
 ) -> jax.Array:
     """Blurs [rows, channels] with (1/4, 1/2, 1/4) along every axis.
 
     First to last, or last to first if `reverse`, which is the transpose.
     """
-    neighbours = lattice.neighbours
-    num_axes, _, _, block = neighbours.shape
-    none = num_blocks * block - 1
-    blocks_in_use = jnp.minimum(-(-lattice.num_vertices // block), num_blocks)
+    num_axes = len(lattice.neighbours)
+    none = rows - 1
+    # One, but XLA does not know: see below.
+    once = jnp.minimum(lattice.num_vertices, 1)
 
     def blur_axis(turn, source, target):
-        """Writes the blurred blocks that are in use into `target`."""
+        """Writes the blurred vertices into `target`."""
         axis = num_axes - 1 - turn if reverse else turn
+        before, after = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
 
-        def blur_block(i, target):
-            before, after = jnp.minimum(neighbours[axis, :, i], none)
-            own = lax.dynamic_slice_in_dim(source, i * block, block)
-            blurred = 0.5 * own + 0.25 * (take(source, before) + take(source, after))
-            return lax.dynamic_update_slice_in_dim(target, blurred, i * block, axis=0)
+        def blur_rows(_, target):
+            del target
+            return 0.5 * source + 0.25 * (take(source, before) + take(source, after))
 
-        return lax.fori_loop(0, blocks_in_use, blur_block, target)
+        return lax.fori_loop(0, once, blur_rows, target)
 
     def blur_two_axes(turn, buffers):
         source, scratch = buffers
         scratch = blur_axis(2 * turn, source, scratch)
         return blur_axis(2 * turn + 1, scratch, source), scratch
 
-    # A loop over the axes, not d + 1 fused steps, each of which XLA's CPU backend would
-    # compute again for the next; two axes a turn, so that the two buffers come out in
-    # the places they went in: XLA copies the carries of a loop that swaps them.
+    # XLA's CPU backend would fuse one axis with the next and compute it anew for each
+    # neighbour; it does not fuse through a loop, not even one of a single turn. Two
+    # axes a turn, so that the buffers come out in the places they went in: XLA copies
+    # the carries of a loop that swaps them.
     buffers = (vertices, jnp.zeros_like(vertices))
     vertices, scratch = lax.fori_loop(0, num_axes // 2, blur_two_axes, buffers)
     if num_axes % 2:

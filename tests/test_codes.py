@@ -29,7 +29,7 @@ def cloud(request):
 
 @pytest.fixture(params=["exact", "hashed"])
 def coded(request, cloud):
-    """Pairs of a vertex and its code with the remainder, and the place values."""
+    """Pairs of a vertex and its code, and the place values."""
     simplex, vertices = cloud
     digits = codes.digits_of(simplex)
     assert digits.exact
@@ -38,7 +38,7 @@ def coded(request, cloud):
         digits = digits._replace(places=jnp.asarray(places), exact=jnp.bool_(False))
     code = np.asarray(jax.jit(codes.encode)(simplex, digits))
     pairs = [
-        (vertex, (remainder, int(code[remainder, point])))
+        (vertex, int(code[remainder, point]))
         for remainder, of_remainder in enumerate(vertices)
         for point, vertex in enumerate(of_remainder)
     ]
@@ -50,28 +50,21 @@ def test_a_vertex_has_one_code_and_a_code_one_vertex(coded):
     assert len(set(pairs)) == len(dict(pairs)) == len({code for _, code in pairs})
 
 
-def test_exact_codes_are_below_their_number(coded):
-    pairs, digits = coded
-    if digits.exact:
-        assert all(0 <= code < digits.num_codes for _, (_, code) in pairs)
-
-
 def test_a_step_along_an_axis_adds_to_the_code(coded):
     pairs, digits = coded
     code_of = dict(pairs)
     inside, wrapped = np.asarray(codes.axis_steps(digits.places))
     met = set()
-    for vertex, (remainder, code) in pairs:
+    for vertex, code in pairs:
         d = len(vertex) - 1
-        assert remainder == vertex[0] % (d + 1)
+        has_remainder = vertex[0] % (d + 1) > 0
         for axis in range(d + 1):
             neighbour = step(vertex, axis, 1)
             with np.errstate(over="ignore"):  # a hash wraps around
-                sum_of = np.int64(code) + (inside if remainder else wrapped)[axis]
-            stepped = ((remainder - 1) % (d + 1), int(sum_of))
+                stepped = np.int64(code) + (inside if has_remainder else wrapped)[axis]
             if neighbour in code_of:
                 assert stepped == code_of[neighbour]
-                met.add((remainder > 0, axis))
+                met.add((has_remainder, axis))
             else:
                 assert stepped not in set(code_of.values())
     assert len(met) == 2 * len(vertex)
@@ -80,8 +73,9 @@ def test_a_step_along_an_axis_adds_to_the_code(coded):
 def test_digits_leave_room_for_a_step_to_either_side(cloud):
     """A digit in 0..extent - 1 of each place, so that no two sums are the same."""
     simplex, vertices = cloud
-    lowest, places, num_codes, _ = (np.asarray(x) for x in codes.digits_of(simplex))
-    extents = np.array([num_codes, *places[:-1]]) / places
+    lowest, places, _ = (np.asarray(x) for x in codes.digits_of(simplex))
+    assert places[-1] == len(simplex.base)  # the remainder's, the last digit's, extent
+    extents = np.array([np.inf, *(places[:-1] / places[1:])])
     for vertex in (v for of_remainder in vertices for v in of_remainder):
         for near in [vertex] + [
             step(vertex, axis, sign) for axis in range(len(vertex)) for sign in (1, -1)

@@ -12,7 +12,7 @@ from oracles import (
 )
 from test_lattice import KINDS, POINTS, features_of
 
-from crfrnn_jax import build_lattice, filter_lattice, filtering
+from crfrnn_jax import build_lattice, filter_lattice, rooms
 
 VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
 
@@ -64,7 +64,7 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
     values, other = rng.normal(size=(2, points, 2)).astype(np.float32)
     lattice, oracle = build_lattice(features), DictLattice(features)
     rows = lattice.neighbours[0, 0].size
-    assert filtering._LEAST_ROWS <= rows < 1.1 * filtering._LEAST_ROWS
+    assert rooms._LEAST_ROWS <= rows < 1.1 * rooms._LEAST_ROWS
     low, high = ROOMS[room]
     assert low * rows < int(lattice.num_vertices) < high * rows
     filtered = filter_lattice(lattice, values)
@@ -81,7 +81,7 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
 
     filter_function = filter_lattice.__wrapped__
     chosen = jax.jit(derivatives)(lattice.barycentric, values)
-    monkeypatch.setattr(filtering, "_LEAST_ROWS", 2**30)
+    monkeypatch.setattr(rooms, "_LEAST_ROWS", 2**30)
     whole = jax.jit(lambda *arguments: derivatives(*arguments))(
         lattice.barycentric, values
     )

@@ -103,26 +103,24 @@ def _build_with(monkeypatch, features, **replaced):
 
 @pytest.mark.parametrize("hashed", [False, True])
 def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
-    """Codes too long to share a word with their point, and hashes of the vertices.
+    """Codes too long to share a word with their row, and hashes of the vertices.
 
     They may number the vertices differently, so only what is filtered is compared.
     """
     features = features_of("spread", 3)
-    replaced = {"num_codes": np.float64(2.0**62)}
-    if hashed:
-        replaced |= {"places": codes.hash_places(3), "exact": False}
-    other = _build_with(monkeypatch, features, **replaced)
+    places = codes.hash_places(3) if hashed else 4 * np.array([2**58, 2**29, 1])
+    other = _build_with(monkeypatch, features, places=places, exact=not hashed)
     assert not other.overflowed
     ours, packed = (filter_lattice(x, VALUES) for x in (other, build_lattice(features)))
     np.testing.assert_allclose(ours, packed, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("places", [(0, 0, 1), (1, 1, 1), (2**40, 1, 0)])
+@pytest.mark.parametrize("places", [(0, 0, 4), (4, 4, 4), (2**40, 4, 0), (3, 2, 1)])
 def test_hashes_that_collide_are_seen(monkeypatch, places):
     """Of vertices at one point, of such that are never joined, and of neighbours."""
-    replaced = {"num_codes": np.float64(2.0**63), "exact": False}
-    replaced["places"] = np.array(places)
-    lattice = _build_with(monkeypatch, features_of("spread", 3), **replaced)
+    features = features_of("spread", 3)
+    replaced = {"places": np.array(places), "exact": False}
+    lattice = _build_with(monkeypatch, features, **replaced)
     assert lattice.overflowed
     assert np.isnan(lattice.barycentric).all()
     assert np.isnan(filter_lattice(lattice, VALUES)).all()
@@ -139,8 +137,8 @@ def test_a_hash_that_joins_distant_vertices_is_seen(monkeypatch):
     elevated = 3 * base + np.array([0.5, 0.1, -0.6])
     features = np.linalg.lstsq(elevation_matrix(2), elevated.T)[0].T.astype(np.float32)
     assert int(build_lattice(features).num_vertices) == 6
-    replaced = {"num_codes": np.float64(2.0**63), "exact": False}
-    lattice = _build_with(monkeypatch, features, **replaced, places=np.array([1, 1]))
+    replaced = {"places": np.array([3, 3]), "exact": False}
+    lattice = _build_with(monkeypatch, features, **replaced)
     assert int(lattice.num_vertices) == 6
     assert lattice.overflowed
 

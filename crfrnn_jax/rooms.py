@@ -1,0 +1,45 @@
+"""Room for the vertices in use, not for all that there might be.
+
+Shapes are fixed before the vertices are counted, so arrays of rows have to have room
+for the most that the points can touch. To clear such an array, and to have the system
+page it in, takes longer than to work on the part that is in use: hence work on vertices
+is compiled for a few numbers of rows, and the least that is enough is run.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Rooms, as parts of all rows: of photographs under the authors' widths most come into
+# the second (their spatial kernel into the first), all into the two. With fewer rows in
+# all than `_LEAST_ROWS` a choice is not worth its compilation.
+_PARTS = (3 / 32, 3 / 8)
+_LEAST_ROWS = 2**16
+
+
+def with_room(
+    function: Callable[..., Any], rows: int, num_vertices: jax.Array, *arguments: Any
+) -> Any:
+    """Calls function(room, *arguments), with a room in which all vertices fit.
+
+    Under `vmap` all rooms are computed and one selected.
+
+    Args:
+      function: what it returns has the same shapes for every room.
+      rows: the largest room.
+      num_vertices: int32 scalar, vertices in use; the last row of a room holds none.
+      *arguments: pytrees of arrays.
+    """
+    if rows < _LEAST_ROWS:
+        return function(rows, *arguments)
+    rooms = [round(rows * part) for part in _PARTS] + [rows]
+    too_small = [num_vertices >= room for room in rooms[:-1]]
+    choice = jnp.sum(jnp.stack(too_small), dtype=jnp.int32)
+
+    def in_room(room):
+        return lambda arguments: function(room, *arguments)
+
+    return lax.switch(choice, [in_room(room) for room in rooms], arguments)
