@@ -197,16 +197,13 @@ def _find_neighbours(
         found, exists = hashing.look_up(table, table.codes[entry][None] + steps)
         exists = exists & (row < numbering.num_vertices)[None]
         forward = jnp.where(exists, numbering.vertex_of_entry[found], none)
+        neighbours = jnp.full((num_axes, 2, rows), none, jnp.int32)
+        neighbours = neighbours.at[:, 0, :room].set(forward)
         # A step back is the inverse of a step forward.
         axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
-        backward = jnp.full((num_axes, rows), none, jnp.int32)
-        backward = backward.at[axis, jnp.where(exists, forward, rows)].set(
+        return neighbours.at[axis, 1, jnp.where(exists, forward, rows)].set(
             jnp.broadcast_to(row, forward.shape), mode="drop"
         )
-        forward = jnp.pad(
-            forward, ((0, 0), (0, rows - room)), constant_values=np.int32(none)
-        )
-        return jnp.stack([forward, backward], axis=1)
 
     return with_room(find, rows, numbering.num_vertices, table, numbering)
 
