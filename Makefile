@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 WORKDIR ?= runs/shapes
 EXTRAS ?= train,dev
-SETUP := $(VENV)/.installed
+# One stamp for each set of extras: asking for others installs them.
+comma := ,
+SETUP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: setup train test lint clean
 

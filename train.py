@@ -24,7 +24,18 @@ def main(arguments: list[str]) -> None:
     set_up_console()
     with errors_in_one_line("train.py"):
         train(CONFIG.value, Path(WORKDIR.value or ""))
-    print(f"Trained. Evaluate with: python eval.py --workdir={WORKDIR.value}")
+    print(f"Trained. Evaluate with: python eval.py {_what_to_evaluate()}")
+
+
+def _what_to_evaluate() -> str:
+    """The whole run, or its last checkpoint if there is no row of the table yet."""
+    stages = CONFIG.value.stages
+    if {"plain", "end_to_end"} & set(stages):
+        return f"--workdir={WORKDIR.value}"
+    last, steps = stages[-1], CONFIG.value[stages[-1]].steps
+    return (
+        f"--checkpoint={Path(WORKDIR.value or '') / 'checkpoints' / last / str(steps)}"
+    )
 
 
 if __name__ == "__main__":

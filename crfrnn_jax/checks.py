@@ -4,7 +4,7 @@ Only facts that are known while tracing are checked: ranks, sizes, dtypes, and t
 values of arguments that are not traced. They cost nothing at run time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ def check_shape(
     Raises:
       InputError: naming the argument, the expected and the given shape.
     """
+    _check_array(name, array)
     names = axes.split()
     shape = jnp.shape(array)
     sizes = dict(sizes or {})
@@ -55,6 +56,7 @@ def check_shape(
 
 def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the array holds floating-point numbers."""
+    _check_array(name, array)
     dtype = jnp.result_type(array)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"{name}: expected floating-point values, got dtype {dtype}")
@@ -62,6 +64,7 @@ def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
 
 def check_real(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError if the array holds complex numbers or no numbers."""
+    _check_array(name, array)
     dtype = jnp.result_type(array)
     if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(array):
         raise InputError(f"{name}: expected real numbers, got dtype {dtype}")
@@ -69,10 +72,18 @@ def check_real(name: str, array: jax.typing.ArrayLike) -> None:
 
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
+    check_real(name, value)
     if jnp.shape(value) != ():
         raise InputError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
     if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a positive finite number, got {value}")
+
+
+def _check_array(name: str, array: jax.typing.ArrayLike) -> None:
+    """Raises InputError for what is neither an array nor a number, such as a list."""
+    is_array = hasattr(array, "shape") and hasattr(array, "dtype")
+    if not is_array and not isinstance(array, int | float | complex):
+        raise InputError(f"{name}: expected an array, got {type(array).__name__}")
 
 
 def check_at_least(name: str, value: int, lowest: int) -> None:
@@ -81,6 +92,13 @@ def check_at_least(name: str, value: int, lowest: int) -> None:
         raise InputError(f"{name}: expected an integer, got {value!r}")
     if value < lowest:
         raise InputError(f"{name}: expected at least {lowest}, got {value}")
+
+
+def check_keys(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
+    """Raises InputError unless the mapping, of that name, has all the keys."""
+    for key in keys:
+        if key not in mapping:
+            raise InputError(f"{name}.{key}: expected a value, got none")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

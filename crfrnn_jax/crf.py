@@ -9,7 +9,7 @@ it differs from the paper's text.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from crfrnn_jax.filtering import filter_lattice
 from crfrnn_jax.lattice import build_lattice
 
 Method = Literal["lattice", "exact"]
+METHODS = get_args(Method)
 Filter = Callable[[jax.Array], jax.Array]
 
 
@@ -84,7 +85,15 @@ def mean_field_step(
 
     Returns:
       float [points, labels], logits of the updated marginals.
+
+    Raises:
+      ValueError: naming the argument whose rank, size or dtype is wrong.
     """
+    sizes = check_shape("unary", unary, "points labels")
+    check_shape("current", current, "points labels", sizes)
+    check_floating("unary", unary)
+    check_floating("current", current)
+    _check_params(params, sizes["labels"])
     marginals = jax.nn.softmax(current, axis=-1)
     matmul = partial(jnp.matmul, precision="highest")
     # The filters act on each label alone, so labels may be mixed before them: that
@@ -128,7 +137,7 @@ def crf_rnn(
 
     Returns:
       Logits [height, width, labels] of the last iteration, not normalised; float32, or
-      float64 if the logits are.
+      in JAX's 64-bit mode float64 if the logits are.
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
@@ -138,18 +147,22 @@ def crf_rnn(
     labels = check_shape("logits", logits, "height width labels", sizes)["labels"]
     check_floating("logits", logits)
     check_real("image", image)
-    if not isinstance(params, CRFParams):
-        raise InputError(f"params: expected CRFParams, got {type(params).__name__}")
-    for field, matrix in zip(CRFParams._fields, params, strict=True):
-        square = {"labels": labels, "labels'": labels}
-        check_shape(f"params.{field}", matrix, "labels labels'", square)
-        check_floating(f"params.{field}", matrix)
+    _check_params(params, labels)
     check_at_least("num_iterations", num_iterations, 0)
     thetas = (theta_alpha, theta_beta, theta_gamma)
     for name, theta in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_positive(f"theta_{name}", theta)
-    check_choice("method", method, ("lattice", "exact"))
+    check_choice("method", method, METHODS)
     return _crf_rnn(image, logits, params, thetas, int(num_iterations), method)
+
+
+def _check_params(params: CRFParams, labels: int) -> None:
+    if not isinstance(params, CRFParams):
+        raise InputError(f"params: expected CRFParams, got {type(params).__name__}")
+    square = {"labels": labels, "labels'": labels}
+    for field, matrix in zip(CRFParams._fields, params, strict=True):
+        check_shape(f"params.{field}", matrix, "labels labels'", square)
+        check_floating(f"params.{field}", matrix)
 
 
 @partial(jax.jit, static_argnames=("num_iterations", "method"))
@@ -187,7 +200,11 @@ def normalised_filter(
 
     Returns:
       A function of [points, channels] to the same shape.
+
+    Raises:
+      ValueError: `features` or `method` is wrong.
     """
+    check_choice("method", method, METHODS)
     if method == "lattice":
         unnormalised = partial(filter_lattice, build_lattice(features))
     else:

@@ -26,8 +26,11 @@ def spatial_features(
     Raises:
       ValueError: `shape` is not two positive numbers, or the width not positive.
     """
-    if len(shape) != 2 or min(shape) < 1:
-        raise InputError(f"shape: expected (height, width), both >= 1, got {shape}")
+    sides = shape if isinstance(shape, tuple | list) else ()
+    if len(sides) != 2 or not all(isinstance(x, int) and x >= 1 for x in sides):
+        raise InputError(
+            f"shape: expected (height, width), integers of at least 1, got {shape}"
+        )
     check_positive("theta_gamma", theta_gamma)
     dtype = _widest_float(theta_gamma)
     return _positions(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)

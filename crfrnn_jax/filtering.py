@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from crfrnn_jax.checks import check_floating, check_shape
+from crfrnn_jax.checks import InputError, check_floating, check_shape
 from crfrnn_jax.lattice import Lattice
 from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, interpolate, slice_gain, splat, take
@@ -46,7 +46,8 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
       [points, channels] in the dtype of `values`.
 
     Raises:
-      ValueError: `values` has the wrong rank, number of points or dtype.
+      ValueError: `lattice` is none, or `values` has the wrong rank, number of points
+        or dtype.
       NotImplementedError: a second derivative by the features is asked for.
 
     References:
@@ -54,6 +55,10 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
       Lattice", Eurographics 2010. Krähenbühl, Koltun, "Efficient Inference in Fully
       Connected CRFs with Gaussian Edge Potentials", NIPS 2011.
     """
+    if not isinstance(lattice, Lattice):
+        raise InputError(
+            f"lattice: expected one from build_lattice, got {type(lattice).__name__}"
+        )
     points = lattice.barycentric.shape[1]
     check_shape("values", values, "points channels", {"points": points})
     check_floating("values", values)

@@ -39,6 +39,23 @@ def test_check_shape_sees_the_shape_of_a_tracer():
         jax.eval_shape(lambda a: checks.check_shape("a", a, "rows"), np.ones((2, 3)))
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], None, "cat.png"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda value: checks.check_shape("a", value, "rows"),
+        lambda value: checks.check_floating("a", value),
+        lambda value: checks.check_real("a", value),
+        lambda value: checks.check_positive("a", value),
+    ],
+)
+def test_what_is_no_array_is_named(check, value):
+    with pytest.raises(
+        ValueError, match=f"a: expected an array, .*{type(value).__name__}"
+    ):
+        check(value)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_check_floating_passes_floats(dtype):
     checks.check_floating("a", jnp.ones(3, dtype))
@@ -65,6 +82,18 @@ def test_check_positive_raises(value):
 def test_check_positive_wants_a_scalar():
     with pytest.raises(ValueError, match=r"a: expected a scalar, got shape \(2,\)"):
         checks.check_positive("a", np.ones(2))
+
+
+@pytest.mark.parametrize("value", [1 + 2j, True])
+def test_check_positive_wants_a_real_number(value):
+    with pytest.raises(ValueError, match="a: expected real numbers, got dtype"):
+        checks.check_positive("a", value)
+
+
+def test_check_keys_names_the_one_that_is_missing():
+    checks.check_keys("a", {"one": 1, "two": 2}, ["one"])
+    with pytest.raises(ValueError, match=r"a\.two: expected a value, got none"):
+        checks.check_keys("a", {"one": 1}, ["one", "two"])
 
 
 def test_check_positive_lets_unknown_values_pass():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from oracles import crf, softmax
 
 from crfrnn_jax import (
@@ -225,6 +226,14 @@ def test_jit_and_vmap_are_a_loop():
         np.testing.assert_allclose(refined, alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_jit_is_eager(method):
+    with jax.disable_jit():
+        eager = crf_rnn(*CASE, **THETAS, num_iterations=2, method=method)
+    jitted = crf_rnn(*CASE, **THETAS, num_iterations=2, method=method)
+    np.testing.assert_allclose(jitted, eager, rtol=1e-5, atol=1e-5)
+
+
 def test_other_values_do_not_compile_again():
     image, logits, params = CASE
     crf_rnn(*CASE, **THETAS, method="exact")
@@ -236,6 +245,32 @@ def test_other_values_do_not_compile_again():
     assert _crf_rnn._cache_size() == compiled
     crf_rnn(image[:-1], logits[:-1], params, **THETAS, method="exact")
     assert _crf_rnn._cache_size() == compiled + 1
+
+
+def arrays_of(jaxpr):
+    """Abstract values of every equation, in the loops and branches too."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval for variable in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from arrays_of(inner)
+
+
+def test_memory_grows_with_the_pixels_not_with_their_square():
+    """Nothing of N x N or N x vertices: the most are 3 (d + 1)^2 N indices."""
+    height, width = 64, 128
+    image = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
+    logits = jax.ShapeDtypeStruct((height, width, LABELS), jnp.float32)
+    params = CASE[2]
+
+    def gradient(image, logits):
+        return jax.grad(lambda *x: jnp.sum(crf_rnn(*x, params)), (0, 1))(image, logits)
+
+    jaxpr = jax.make_jaxpr(gradient)(image, logits)
+    sizes = [
+        np.prod(getattr(a, "shape", ()), dtype=int) for a in arrays_of(jaxpr.jaxpr)
+    ]
+    assert max(sizes) >= height * width * LABELS
+    assert max(sizes) < 110 * height * width
 
 
 # Inputs that are not finite
@@ -304,6 +339,33 @@ def test_bad_arguments_raise(changes, message):
     arguments = {"image": image, "logits": logits, "params": params} | changes
     with pytest.raises(ValueError, match=message):
         crf_rnn(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unary": np.ones((1, LABELS))}, r"current: expected shape \[points=1,"),
+        ({"unary": np.ones((4, 1))}, r"current: expected shape .*labels=1\], got"),
+        ({"unary": np.ones(4)}, r"unary: expected shape \[points, labels\], got \[4\]"),
+        ({"unary": np.ones((4, LABELS), int)}, r"unary: expected floating-point"),
+        ({"current": np.ones((4, LABELS), int)}, r"current: expected floating-point"),
+        ({"params": init_crf_params(5)}, r"params\.spatial_weights: .*got \[5, 5\]"),
+        (
+            {"params": CASE[2]._replace(compatibility=np.ones((1, LABELS)))},
+            r"params\.compatibility: expected shape .*got \[1, 3\]",
+        ),
+    ],
+)
+def test_bad_arguments_of_a_step_raise(changes, message):
+    logits = np.ones((4, LABELS), np.float32)
+    arguments = {"current": logits, "unary": logits, "params": CASE[2]} | changes
+    with pytest.raises(ValueError, match=message):
+        mean_field_step(**arguments, filters=Filters(lambda x: x, lambda x: x))
+
+
+def test_unknown_methods_of_a_filter_raise():
+    with pytest.raises(ValueError, match=r"method: expected one of .*got 'fast'"):
+        normalised_filter(np.ones((4, 2), np.float32), jnp.float32, "fast")
 
 
 @pytest.mark.parametrize("num_labels", [0, -2, 3.0])

@@ -35,13 +35,16 @@ def test_filter_is_the_dictionarys(kind, d):
     assert relative_error(filtered, oracle.filter(VALUES)) < 1e-5
 
 
-def test_filter_of_one_point_is_the_dictionarys():
-    features = features_of("spread", 3, points=1)
+@pytest.mark.parametrize("d", range(1, 7))
+def test_filter_of_one_point_is_the_dictionarys(d):
+    features = features_of("spread", d, points=1)
     filtered = filter_lattice(build_lattice(features), VALUES[:1])
     assert relative_error(filtered, DictLattice(features).filter(VALUES[:1])) < 1e-5
 
 
-@pytest.mark.parametrize(("kind", "d"), [("spread", 2), ("clustered", 5)])
+@pytest.mark.parametrize(
+    ("kind", "d"), [("spread", 2), ("clustered", 5), ("far_1e4", 3)]
+)
 def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
     features = features_of(kind, d, points=50_000)
     values = np.random.default_rng(2).uniform(size=(50_000, 2)).astype(np.float32)
@@ -314,6 +317,11 @@ def test_bad_values_raise(values, message):
     lattice = build_lattice(features_of("spread", 2))
     with pytest.raises(ValueError, match=message):
         filter_lattice(lattice, values)
+
+
+def test_what_is_no_lattice_is_named():
+    with pytest.raises(ValueError, match=r"lattice: expected one from build_lattice"):
+        filter_lattice(features_of("spread", 2), VALUES)
 
 
 def test_half_precision_values_are_summed_in_single():

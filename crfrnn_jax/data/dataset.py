@@ -5,8 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from crfrnn_jax.checks import InputError, check_choice
+from crfrnn_jax.checks import InputError, check_choice, check_keys
 from crfrnn_jax.data import folder, scenes, shapes
+
+_KEYS = {
+    "shapes": ("num_train", "num_val", "size", "seed", "dir"),
+    "folder": ("dir", "class_names", "ignore_label"),
+}
 
 
 class Source(Protocol):
@@ -56,7 +61,8 @@ def load_dataset(config: Any) -> SegmentationData:
       ValueError: a value of the config or a file is wrong; the message names it.
       FileNotFoundError: a folder or file is missing; the message names it.
     """
-    check_choice("config.data.name", config.name, ("shapes", "folder"))
+    check_choice("config.data.name", config.name, tuple(_KEYS))
+    check_keys("config.data", config, _KEYS[config.name])
     if config.name == "shapes":
         variant = shapes.ShapesConfig(
             num_train=config.num_train,
@@ -68,6 +74,11 @@ def load_dataset(config: Any) -> SegmentationData:
         return SegmentationData(scenes.CLASS_NAMES, scenes.IGNORE_LABEL, splits)
     if not config.dir:
         raise InputError("config.data.dir: expected the folder of the images, got none")
+    if isinstance(config.class_names, str):
+        raise InputError(
+            "config.data.class_names: expected names in a tuple, ('one', 'two'), got "
+            f"the string {config.class_names!r}"
+        )
     names = tuple(config.class_names)
     splits = folder.open_folder(config.dir, len(names), config.ignore_label)
     return SegmentationData(names, config.ignore_label, splits)

@@ -58,8 +58,8 @@ def save_panels(
 ) -> None:
     """Writes one picture with a row for each example.
 
-    The columns are the image, the truth, each prediction, and what the last predictor
-    changes of the first one's mistakes, if there are two or more.
+    The columns are the image, the truth, each prediction, and the mistakes: those that
+    the last predictor mends, makes and leaves of the first one's.
     """
     rows = []
     for example in examples:
@@ -70,11 +70,9 @@ def save_panels(
             name: array if array.ndim == 3 else colour_labels(array, data.num_labels)
             for name, array in columns.items()
         }
-        if len(predictions) > 1:
-            first, *_, last = predictions.values()
-            pictures["mended green, broken red"] = colour_difference(
-                truth, first, last, data.ignore_label
-            )
+        first, last = (list(predictions.values())[i] for i in (0, -1))
+        title = "mended green, broken red" if len(predictions) > 1 else "wrong"
+        pictures[title] = colour_difference(truth, first, last, data.ignore_label)
         rows.append(_draw_row(pictures))
     width = max(row.width for row in rows)
     sheet = Image.new("RGB", (width, sum(row.height for row in rows)), "white")

@@ -24,10 +24,14 @@ def format_tables(scores: Mapping[str, Score], class_names: Sequence[str]) -> st
         numbers = _per_cent([summary["mean_iou"], summary["pixel_accuracy"]])
         lines.append(f"| {title} | {numbers} |")
     header = " | ".join(str(width) for width in TRIMAP_WIDTHS)
-    lines += ["", f"| mean IoU within (px) | {header} |"]
-    lines.append("| --- |" + " ---: |" * len(TRIMAP_WIDTHS))
-    for title, summary in summaries.items():
-        lines.append(f"| {title} | {_per_cent(summary['trimap_mean_iou'])} |")
+    for name, key in (
+        ("mean IoU", "trimap_mean_iou"),
+        ("pixel accuracy", "trimap_pixel_accuracy"),
+    ):
+        lines += ["", f"| {name} within (px) | {header} |"]
+        lines.append("| --- |" + " ---: |" * len(TRIMAP_WIDTHS))
+        for title, summary in summaries.items():
+            lines.append(f"| {title} | {_per_cent(summary[key])} |")
     lines += ["", "| IoU | " + " | ".join(summaries) + " |"]
     lines.append("| --- |" + " ---: |" * len(summaries))
     for i, name in enumerate(class_names):

@@ -1,13 +1,32 @@
 """What a config must hold. Configs are locked: a key that is not there can't be set."""
 
+from collections.abc import Collection
 from typing import Any
 
-from crfrnn_jax.checks import InputError, check_choice
+from crfrnn_jax.checks import InputError, check_choice, check_keys
 
 # An ml_collections.ConfigDict, whose values have no static types.
 Config = Any
 
 STAGES = ("fcn", "finetune", "plain", "end_to_end")
+
+_KEYS = (
+    *("seed", "data", "augment", "model", "crf", "stages", "log_every", "eval"),
+    "postprocessing",
+)
+_SECTION_KEYS = {
+    "data": ("name", "dir"),
+    "augment": ("flip", "scale", "color"),
+    "model": ("name",),
+    "crf": ("num_iterations", "theta_alpha", "theta_beta", "theta_gamma"),
+    "eval": ("num_iterations", "validation_images", "panels"),
+    "postprocessing": ("train_images", "candidates"),
+}
+_STAGE_KEYS = (
+    *("start_from", "use_crf", "class_weighting", "steps", "batch_size", "crop"),
+    *("learning_rate", "weights_learning_rate", "compatibility_learning_rate"),
+    *("weight_decay", "warmup_steps", "clip_norm", "checkpoint_every", "eval_every"),
+)
 
 _LOWEST = {
     "seed": 0,
@@ -30,6 +49,9 @@ def check_config(config: Config) -> None:
     Raises:
       ValueError: naming the key, what was expected and what came.
     """
+    check_keys("config", config, _KEYS)
+    for section, keys in _SECTION_KEYS.items():
+        check_keys(f"config.{section}", config[section], keys)
     for key, lowest in _LOWEST.items():
         value = config
         for part in key.split("."):
@@ -51,7 +73,9 @@ def check_config(config: Config) -> None:
     _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
     for name in config.stages:
         check_choice("config.stages", name, STAGES)
+        check_keys("config", config, (name,))
         stage, key = config[name], f"config.{name}"
+        check_keys(key, stage, _STAGE_KEYS)
         for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
             _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
         for field in ("checkpoint_every", "eval_every"):
@@ -91,15 +115,24 @@ def _check(holds: bool, key: str, expected: str, got: Any) -> None:
         raise InputError(f"{key}: expected {expected}, got {got!r}")
 
 
+def ancestry(config: dict[str, Any], stage: str) -> list[str]:
+    """A stage and those it goes back to through `start_from`, itself first."""
+    names = []
+    while stage:
+        names.append(stage)
+        stage = config[stage]["start_from"]
+    return names
+
+
 def differences(
-    one: dict[str, Any], other: dict[str, Any], *, stage: str | None
+    one: dict[str, Any], other: dict[str, Any], *, stages: Collection[str]
 ) -> list[str]:
     """The keys in which two runs' configs differ, as "config.key: one -> other".
 
     Where the data lies and how a run is evaluated do not count, nor do the settings of
-    stages other than `stage`: each stage's own checkpoints answer for those.
+    stages other than those named.
     """
-    others = [f"config.{name}" for name in STAGES if name != stage]
+    others = [f"config.{name}" for name in STAGES if name not in stages]
     return _differences(one, other, "config", {*_FREE, *others})
 
 

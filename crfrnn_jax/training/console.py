@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -21,12 +22,15 @@ def set_up_console() -> None:
 
 @contextlib.contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """Ends the program with status 1 and one line, where that says all.
+    """Ends the program with one line, where that says all: status 1, or 130 of Ctrl-C.
 
     It does for the errors that this package words for its users, and for those of the
     file system. Any other is a bug and keeps its traceback.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except (InputError, CheckpointError, NonFiniteLossError, OSError) as error:
         sys.exit(f"{program}: {error}")

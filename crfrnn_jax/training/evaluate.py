@@ -23,7 +23,12 @@ from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
-from crfrnn_jax.training.configuration import Config, check_config, differences
+from crfrnn_jax.training.configuration import (
+    Config,
+    ancestry,
+    check_config,
+    differences,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +116,12 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
     if not metas:
         raise InputError("expected a plain or an end-to-end checkpoint, got neither")
     first, *others = (meta["config"] for meta in metas)
+    # The stages that all come from: their settings have to be the same as well.
+    shared = set.intersection(
+        *(set(ancestry(meta["config"], meta["stage"])) for meta in metas)
+    )
     for other in others:
-        changed = differences(first, other, stage=None)
+        changed = differences(first, other, stages=shared)
         if changed:
             raise InputError(
                 "expected checkpoints of one run; their configs differ in "

@@ -12,11 +12,23 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 try:
     from tensorboardX import SummaryWriter
 except ImportError:
     SummaryWriter = None
+
+
+# What stands beside the bar: it has to fit into 80 columns.
+_SHORT_NAMES = {
+    "loss": "loss",
+    "learning_rate": "rate",
+    "images_per_second": "img/s",
+    "val_mean_iou_plain": "IoU plain",
+    "val_mean_iou_unary": "IoU unary",
+    "val_mean_iou_end_to_end": "CRF",
+}
 
 
 class Journal:
@@ -37,11 +49,11 @@ class Journal:
         )
         self._stage = stage
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[scalars]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[scalars]}", table_column=Column(no_wrap=True)),
         )
         self._task = self._progress.add_task(
             stage, total=steps, completed=done, scalars=""
@@ -71,9 +83,14 @@ class Journal:
         if self._board:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
-        text = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        self._progress.update(self._task, completed=step, scalars=text)
+        beside_bar = " ".join(
+            f"{_SHORT_NAMES[name]} {value:.3g}"
+            for name, value in scalars.items()
+            if name in _SHORT_NAMES
+        )
+        self._progress.update(self._task, completed=step, scalars=beside_bar)
         if not self._progress.console.is_terminal:
+            text = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
             self._progress.console.print(
                 f"{self._stage} {step}: {text}", highlight=False, soft_wrap=True
             )

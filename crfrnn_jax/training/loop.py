@@ -28,6 +28,7 @@ from crfrnn_jax.training.checkpoints import (
 from crfrnn_jax.training.configuration import (
     STAGES,
     Config,
+    ancestry,
     check_config,
     differences,
 )
@@ -188,7 +189,8 @@ def _initial_params(
 
 
 def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -> None:
-    changed = differences(saved["config"], given["config"], stage=given["stage"])
+    stages = ancestry(given["config"], given["stage"])
+    changed = differences(saved["config"], given["config"], stages=stages)
     if changed:
         raise CheckpointError(
             f"{where}: holds a run of another config; give another --workdir, or the "
@@ -204,15 +206,18 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
 def _means_of_finite(
     recorded: list[dict[str, jax.Array]], stage: str, last_step: int
 ) -> dict[str, float]:
-    """Means of the scalars of these steps; an error if one is not finite."""
+    """Means of the scalars of these steps; an error if one is not finite.
+
+    A lattice that overflowed is seen here, too: it filters to NaN.
+    """
     recorded = jax.device_get(recorded)
     for step, scalars in enumerate(recorded, last_step - len(recorded) + 1):
         if not all(np.isfinite(value) for value in scalars.values()):
             raise NonFiniteLossError(
                 f"stage '{stage}', step {step}: loss {scalars['loss']}, gradient norm "
-                f"{scalars['gradient_norm']}. The last checkpoint is from before. In a "
-                f"new --workdir, try a lower --config.{stage}.learning_rate, a longer "
-                f"--config.{stage}.warmup_steps or, with the CRF, a lower "
+                f"{scalars['gradient_norm']}. No checkpoint holds this step or a later "
+                f"one. In a new --workdir, try a lower --config.{stage}.learning_rate, "
+                f"a longer --config.{stage}.warmup_steps or, with the CRF, a lower "
                 f"--config.{stage}.weights_learning_rate."
             )
     return {
@@ -231,10 +236,14 @@ def _validate(
     step: int,
 ) -> dict[str, float]:
     """Scores some validation images and saves panels of the first few."""
-    rows = {"plain": plain_predictor(model, params)}
     if config[stage].use_crf:
         iterations = config.eval.num_iterations
-        rows["end_to_end"] = end_to_end_predictor(model, params, iterations)
+        rows = {
+            "unary": plain_predictor(model, params),
+            "end_to_end": end_to_end_predictor(model, params, iterations),
+        }
+    else:
+        rows = {"plain": plain_predictor(model, params)}
     limit = config.eval.validation_images
     scores = score(rows, data, eval_examples(data, "val", limit=limit))
     examples = eval_examples(data, "val", limit=config.eval.panels)

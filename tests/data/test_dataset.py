@@ -42,8 +42,15 @@ def test_unknown_name_is_an_error():
 
 
 def test_missing_key_is_an_error():
-    with pytest.raises(AttributeError, match="num_train"):
+    with pytest.raises(ValueError, match=r"config\.data\.num_train: expected a value"):
         load_dataset(ConfigDict({"name": "shapes"}))
+
+
+def test_one_string_for_the_class_names_is_an_error():
+    """As of a tuple without its comma: it would be taken for one class a letter."""
+    config = {"name": "folder", "dir": "x", "class_names": ("box"), "ignore_label": 9}
+    with pytest.raises(ValueError, match=r"config\.data\.class_names: .*tuple.*'box'"):
+        load_dataset(ConfigDict(config))
 
 
 def test_folder_without_a_place_is_an_error():

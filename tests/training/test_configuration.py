@@ -1,7 +1,7 @@
 import pytest
 
 from configs import camvid, shapes
-from crfrnn_jax.training.configuration import check_config, differences
+from crfrnn_jax.training.configuration import ancestry, check_config, differences
 
 
 @pytest.mark.parametrize("module", [shapes, camvid])
@@ -45,16 +45,35 @@ def test_names_the_key_that_is_wrong(key, value, message):
 def test_differences_name_every_key_but_those_that_are_free():
     one = {"a": 1, "b": {"c": 2, "d": 3}, "eval": {"panels": 1}, "data": {"dir": "x"}}
     other = {"a": 1, "b": {"c": 4}, "e": 5, "eval": {"panels": 2}, "data": {"dir": ""}}
-    assert differences(one, other, stage=None) == [
+    assert differences(one, other, stages=()) == [
         "config.b.c: 2 -> 4",
         "config.b.d: 3 -> '(absent)'",
         "config.e: '(absent)' -> 5",
     ]
-    assert differences(one, one, stage=None) == []
+    assert differences(one, one, stages=()) == []
 
 
 def test_differences_of_a_stage_leave_out_the_other_stages():
     one = {"fcn": {"steps": 1}, "plain": {"steps": 1}, "stages": ["fcn"]}
     other = {"fcn": {"steps": 2}, "plain": {"steps": 2}, "stages": ["fcn", "plain"]}
-    assert differences(one, other, stage="plain") == ["config.plain.steps: 1 -> 2"]
-    assert differences(one, other, stage=None) == []
+    assert differences(one, other, stages=["plain"]) == ["config.plain.steps: 1 -> 2"]
+    assert differences(one, other, stages=()) == []
+
+
+@pytest.mark.parametrize("module", [shapes, camvid])
+@pytest.mark.parametrize("key", ["seed", "eval.panels", "data.dir", "fcn.clip_norm"])
+def test_names_the_key_that_is_missing(module, key):
+    config = module.get_config()
+    *sections, last = key.split(".")
+    part = config
+    for section in sections:
+        part = part[section]
+    del part[last]
+    with pytest.raises(ValueError, match=f"config.{key}: expected a value, got none"):
+        check_config(config)
+
+
+def test_ancestry_goes_back_through_the_stages():
+    config = camvid.get_config().to_dict()
+    assert ancestry(config, "end_to_end") == ["end_to_end", "finetune", "fcn"]
+    assert ancestry(config, "fcn") == ["fcn"]

@@ -26,6 +26,13 @@ def test_an_error_of_the_users_making_ends_in_one_line(fail):
     assert end.value.code == "train.py: seed: expected at least 0, got -1"
 
 
+def test_an_interruption_ends_in_one_line(capsys):
+    with pytest.raises(SystemExit) as end, errors_in_one_line("train.py"):
+        _raise(KeyboardInterrupt())
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "train.py: interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("fail", "error"),
     [

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -131,6 +132,18 @@ def test_a_run_of_another_config_is_refused_and_the_difference_named(
         loop.train(tiny_config, uninterrupted)
     assert "config.fcn.learning_rate: 0.002 -> 0.5" in str(error.value)
     assert "config.model.widths: [8, 8, 16] -> [8, 8, 24]" in str(error.value)
+
+
+def test_a_stage_made_from_another_first_stage_is_refused(
+    uninterrupted, tiny_config, tmp_path
+):
+    """The first stage is trained anew: what came of the old one is not its own."""
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "fcn")
+    tiny_config.fcn.steps = 6
+    with pytest.raises(CheckpointError, match=r"plain: .*config.fcn.steps: 4 -> 6"):
+        loop.train(tiny_config, workdir)
 
 
 def test_a_run_that_is_done_does_nothing_more(uninterrupted, tiny_config):
