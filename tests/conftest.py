@@ -11,6 +11,7 @@ _STRICT = {
     "test_checks",
     "test_codes",
     "test_crf",
+    "test_crf_errors",
     "test_crf_gradients",
     "test_exact",
     "test_export",

@@ -229,8 +229,8 @@ def test_jit_and_vmap_are_a_loop():
 @pytest.mark.parametrize("method", METHODS)
 def test_jit_is_eager(method):
     with jax.disable_jit():
-        eager = crf_rnn(*CASE, **THETAS, num_iterations=2, method=method)
-    jitted = crf_rnn(*CASE, **THETAS, num_iterations=2, method=method)
+        eager = crf_rnn(*CASE, **THETAS, num_iterations=1, method=method)
+    jitted = crf_rnn(*CASE, **THETAS, num_iterations=1, method=method)
     np.testing.assert_allclose(jitted, eager, rtol=1e-5, atol=1e-5)
 
 
@@ -285,90 +285,3 @@ def test_pixels_that_are_not_finite_never_get_a_number(method, where, bad):
     refined = crf_rnn(image, logits, params, **THETAS, method=method)
     assert refined.shape == logits.shape
     assert np.isnan(refined[2, 3]).all()
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"image": np.ones((HEIGHT, WIDTH))},
-            r"image: expected shape \[height, width, channels\], got \[6, 7\]",
-        ),
-        (
-            {"image": np.ones((HEIGHT, WIDTH, 0))},
-            r"image: axis 'channels' is empty, got shape \[6, 7, 0\]",
-        ),
-        (
-            {"logits": np.ones((HEIGHT, LABELS))},
-            r"logits: expected shape \[height=6, width=7, labels\], got \[6, 3\]",
-        ),
-        (
-            {"logits": np.ones((WIDTH, HEIGHT, LABELS))},
-            r"logits: expected shape \[height=6, width=7, labels\], got \[7, 6, 3\]",
-        ),
-        (
-            {"logits": np.ones((HEIGHT, WIDTH, LABELS), int)},
-            r"logits: expected floating-point values, got dtype int",
-        ),
-        (
-            {"params": init_crf_params(4)},
-            r"params\.spatial_weights: expected shape .*labels=3.*got \[4, 4\]",
-        ),
-        (
-            {"params": CASE[2]._replace(bilateral_weights=np.ones(LABELS))},
-            r"params\.bilateral_weights: expected shape .*labels=3.*got \[3\]",
-        ),
-        (
-            {"params": CASE[2]._replace(compatibility=np.eye(LABELS, dtype=int))},
-            r"params\.compatibility: expected floating-point .*got dtype int",
-        ),
-        ({"theta_alpha": 0.0}, "theta_alpha: expected a positive finite .*got 0.0"),
-        ({"theta_beta": -3}, "theta_beta: expected a positive finite .*got -3"),
-        ({"theta_gamma": np.nan}, "theta_gamma: expected a positive .*got nan"),
-        ({"theta_gamma": np.ones(2)}, r"theta_gamma: expected a scalar, .*\(2,\)"),
-        ({"num_iterations": -1}, "num_iterations: expected at least 0, got -1"),
-        ({"num_iterations": 2.0}, r"num_iterations: expected an integer, got 2\.0"),
-        ({"method": "dense"}, r"method: expected one of .*'exact'.*got 'dense'"),
-    ],
-)
-def test_bad_arguments_raise(changes, message):
-    image, logits, params = CASE
-    arguments = {"image": image, "logits": logits, "params": params} | changes
-    with pytest.raises(ValueError, match=message):
-        crf_rnn(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"unary": np.ones((1, LABELS))}, r"current: expected shape \[points=1,"),
-        ({"unary": np.ones((4, 1))}, r"current: expected shape .*labels=1\], got"),
-        ({"unary": np.ones(4)}, r"unary: expected shape \[points, labels\], got \[4\]"),
-        ({"unary": np.ones((4, LABELS), int)}, r"unary: expected floating-point"),
-        ({"current": np.ones((4, LABELS), int)}, r"current: expected floating-point"),
-        ({"params": init_crf_params(5)}, r"params\.spatial_weights: .*got \[5, 5\]"),
-        (
-            {"params": CASE[2]._replace(compatibility=np.ones((1, LABELS)))},
-            r"params\.compatibility: expected shape .*got \[1, 3\]",
-        ),
-    ],
-)
-def test_bad_arguments_of_a_step_raise(changes, message):
-    logits = np.ones((4, LABELS), np.float32)
-    arguments = {"current": logits, "unary": logits, "params": CASE[2]} | changes
-    with pytest.raises(ValueError, match=message):
-        mean_field_step(**arguments, filters=Filters(lambda x: x, lambda x: x))
-
-
-def test_unknown_methods_of_a_filter_raise():
-    with pytest.raises(ValueError, match=r"method: expected one of .*got 'fast'"):
-        normalised_filter(np.ones((4, 2), np.float32), jnp.float32, "fast")
-
-
-@pytest.mark.parametrize("num_labels", [0, -2, 3.0])
-def test_bad_numbers_of_labels_raise(num_labels):
-    with pytest.raises(ValueError, match=f"num_labels: expected .*got {num_labels}"):
-        init_crf_params(num_labels)
