@@ -2,10 +2,10 @@
 
 A vertex is its remainder and the quotients q of its first d coordinates by d + 1 (the
 last coordinate follows: they sum to zero). Its code is sum_i place_i q_i + remainder,
-so that a step to a neighbour adds a constant to the code. Where the quotients' ranges
-multiply to less than 2^62, which they almost always do, the places are those of mixed
-digits and codes are exact. Otherwise they are fixed random numbers and the sum wraps
-around: a hash of 64 bits, whose collisions `build_lattice` looks for.
+so that a step to a neighbour adds a constant to the code. Where the quotients' ranges,
+times d + 1, multiply to less than 2^62, which they almost always do, the places are
+those of mixed digits and codes are exact. Otherwise they are fixed random numbers and
+the sum wraps around: a hash of 64 bits, whose collisions `build_lattice` looks for.
 
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """

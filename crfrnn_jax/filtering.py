@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from crfrnn_jax.checks import InputError, check_floating, check_shape
 from crfrnn_jax.lattice import Lattice
 from crfrnn_jax.rooms import with_room
-from crfrnn_jax.splat_blur_slice import blur, interpolate, slice_gain, splat, take
+from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
 
 
 @jax.jit
@@ -83,7 +83,7 @@ def _filter_jvp(primals, tangents):
     """Linear in the values, quadratic in the weights, that splat and that slice.
 
     Autodiff would keep the vertices for every choice of room, and could not reverse the
-    loops of the blur, as long as there are vertices.
+    blur's loops, whose number of turns is traced.
     """
     lattice, values = primals
     of_weights, of_values = tangents[0].barycentric, tangents[1]
@@ -138,14 +138,13 @@ def _differentiate_once(array: jax.Array) -> jax.Array:
     return array
 
 
-@partial(_differentiate_once.defjvp, symbolic_zeros=True)
+@_differentiate_once.defjvp
 def _differentiate_once_jvp(primals, tangents):
-    if not isinstance(tangents[0], SymbolicZero):
-        raise NotImplementedError(
-            "filter_lattice: second derivatives in which the features take part are "
-            "not implemented"
-        )
-    return primals[0], tangents[0]
+    """Called for a tangent that is not zero, and so for a second derivative."""
+    raise NotImplementedError(
+        "filter_lattice: second derivatives in which the features take part are not "
+        "implemented"
+    )
 
 
 def _with_room(
@@ -157,12 +156,12 @@ def _with_room(
 
 
 def _forward(rows, lattice, values):
-    return interpolate(lattice, blur(lattice, rows, splat(lattice, rows, values)))
+    return slice_vertices(lattice, blur(lattice, rows, splat(lattice, rows, values)))
 
 
 def _transposed(rows, lattice, cotangent):
     vertices = splat(lattice, rows, cotangent)
-    return interpolate(lattice, blur(lattice, rows, vertices, reverse=True))
+    return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=True))
 
 
 def _tangent(rows, lattice, values, of_values, of_weights):
@@ -171,7 +170,7 @@ def _tangent(rows, lattice, values, of_values, of_weights):
     vertices = blur(lattice, rows, splat(lattice, rows, values))
     of_vertices = splat(lattice, rows, of_values) + splat(moved, rows, values)
     of_vertices = blur(lattice, rows, of_vertices)
-    return interpolate(moved, vertices) + interpolate(lattice, of_vertices)
+    return slice_vertices(moved, vertices) + slice_vertices(lattice, of_vertices)
 
 
 def _cotangents(rows, lattice, values, cotangent):
@@ -182,4 +181,4 @@ def _cotangents(rows, lattice, values, cotangent):
         jnp.sum(cotangent * take(vertices, ids) + values * take(back, ids), axis=1)
         for ids in lattice.vertex_ids
     ]
-    return interpolate(lattice, back), slice_gain(lattice) * jnp.stack(of_weights)
+    return slice_vertices(lattice, back), slice_gain(lattice) * jnp.stack(of_weights)

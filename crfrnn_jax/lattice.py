@@ -20,7 +20,7 @@ class Lattice(NamedTuple):
 
     Made by `build_lattice`. A pytree of arrays, whose shapes depend on the number of
     points, d and the capacity alone. Vertices in use are numbered 0..num_vertices - 1;
-    there are `rows` places for them, of which the last never holds one.
+    there are `rows` places for them, of which the last holds none unless it overflowed.
 
     Attributes:
       barycentric: float [d + 1, points], each point's weights, at least 0 but for
@@ -33,8 +33,8 @@ class Lattice(NamedTuple):
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
         capacity means that the lattice overflowed and filters to NaN.
       overflowed: bool scalar, whether there were more vertices than the capacity that
-        the caller gave, or, of features that span over 2^62 cells of the lattice, two
-        of them could not be told apart (once in millions of such lattices).
+        the caller gave, or, of features that span over 2^62 vertices of the lattice,
+        two of them could not be told apart (once in millions of such lattices).
     """
 
     barycentric: jax.Array
@@ -50,7 +50,8 @@ def build_lattice(
     """Finds the vertices of the permutohedral lattice around the points.
 
     No vertex is ever dropped: by default there is room for the most that the points can
-    touch, points * (d + 1), and later cost follows the number that they do touch.
+    touch, points * (d + 1), and later cost follows the least of three such rooms that
+    holds those they do touch (`crfrnn_jax.rooms`).
 
     Args:
       features: float [points, d], d >= 1, already divided by the kernel widths. NaN or
@@ -87,7 +88,7 @@ def build_lattice(
             )
         raise InputError(
             "features: two vertices of the lattice can't be told apart; expected the "
-            "features to span under 2**62 cells"
+            "features to span under 2**62 vertices"
         )
     return lattice
 
@@ -111,7 +112,9 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
         )
         overflowed = ~found_right | (numbering.num_vertices > capacity)
     vertex_ids = numbering.vertex_of_entry.reshape(simplex.rank.shape)
-    barycentric = jnp.where(overflowed, jnp.nan, simplex.weights)
+    # Added, not selected: the derivative by the features is to be NaN, too.
+    nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
+    barycentric = simplex.weights + nan_if_overflowed.astype(simplex.weights.dtype)
     return Lattice(
         barycentric, vertex_ids, neighbours, numbering.num_vertices, overflowed
     )
@@ -134,11 +137,12 @@ class _Numbering(NamedTuple):
 
 
 def _number(code: jax.Array, first_entry: jax.Array, capacity: int) -> _Numbering:
-    """Numbers the vertices; those beyond the capacity come to the last row."""
+    """Numbers the vertices; those beyond the capacity share a row."""
     rows, none = capacity + 1, capacity
     entry = jnp.arange(len(code), dtype=jnp.int32)
     is_first = first_entry == entry
     count = jnp.cumsum(is_first, dtype=jnp.int32)
+    num_vertices = count[-1]
     # In the order of their first entries ...
     vertex = jnp.minimum(count - 1, none)
     entry_of_row = jnp.zeros(rows, jnp.int32)
@@ -148,9 +152,9 @@ def _number(code: jax.Array, first_entry: jax.Array, capacity: int) -> _Numberin
     # ... and in that of their codes: a step along an axis adds the same to all, so that
     # a blur reads its neighbours nearly as they lie in memory, twice as fast.
     entry_of_row, rank = with_room(
-        _sort_rows, rows, count[-1], code, entry_of_row, count[-1]
+        _sort_rows, rows, num_vertices, code, entry_of_row, num_vertices
     )
-    return _Numbering(rank[vertex][first_entry], entry_of_row, count[-1])
+    return _Numbering(rank[vertex][first_entry], entry_of_row, num_vertices)
 
 
 def _sort_rows(
@@ -212,31 +216,29 @@ def _is_free_of_collisions(simplex, first_entry, numbering, neighbours) -> jax.A
     """Whether equal codes were equal vertices, wherever codes were compared.
 
     Compared are all entries with the first of their code, and all vertices with their
-    neighbours.
+    neighbours: the quotients, as where they and the codes agree the remainders do too.
     """
     num_remainders, points = simplex.rank.shape
     d = num_remainders - 1
 
-    def vertex_at(entry):
+    def quotients_at(entry):
         at = jax.tree.map(lambda field: field[..., entry % points], simplex)
-        return codes.quotients(at, entry // points, d), entry // points
+        return codes.quotients(at, entry // points, d)
 
     def same_vertex(remainder_and_entries):
         remainder, first = remainder_and_entries
         own = codes.quotients(simplex, remainder, d)
-        quotients, remainders = vertex_at(first)
-        return jnp.all(own == quotients) & jnp.all(remainders == remainder)
+        return jnp.all(own == quotients_at(first))
 
-    of_row, remainder_of_row = vertex_at(numbering.entry_of_row)
-    none = len(remainder_of_row) - 1
+    of_row = quotients_at(numbering.entry_of_row)
+    has_remainder = (numbering.entry_of_row >= points)[None]
+    none = of_row.shape[1] - 1
 
     def one_step_apart(axis):
         forward, inside, wrapped = axis
-        has_remainder = (remainder_of_row > 0)[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        lower = (remainder_of_row - 1) % num_remainders == remainder_of_row[forward]
-        joined = jnp.all(of_row[:, forward] == of_row + steps, axis=0) & lower
-        return jnp.all(joined | (forward == none))
+        joined = of_row[:, forward] == of_row + steps
+        return jnp.all(joined | (forward == none)[None])
 
     # Loops, of which one turn is compiled and not d + 1: this hardly ever runs.
     remainders = jnp.arange(num_remainders, dtype=jnp.int32)

@@ -85,7 +85,6 @@ class CRFRNN(nn.Module):
                 method=self.method,
             )
 
-        # One image after another, not vmap: the loops inside run as long as the image's
-        # vertices ask for, and a batched loop would compute on all the images until the
-        # last is done, selecting at each turn.
+        # One image after another, not vmap: that would compute every room for every
+        # image (`crfrnn_jax.rooms`), not the one which an image's vertices ask for.
         return lax.map(refine, (images, jnp.asarray(logits)))

@@ -25,7 +25,8 @@ def with_room(
 ) -> Any:
     """Calls function(room, *arguments), with a room in which all vertices fit.
 
-    Under `vmap` all rooms are computed and one selected.
+    Under `vmap` all rooms are computed and one selected, so in those that are too small
+    the function meets row numbers past the end, and what it makes of them is dropped.
 
     Args:
       function: what it returns has the same shapes for every room.

@@ -29,9 +29,9 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
         ids = lax.dynamic_slice_in_dim(lattice.vertex_ids, start, chunk, axis=1)
         weights = lax.dynamic_slice_in_dim(lattice.barycentric, start, chunk, axis=1)
         again = start + jnp.arange(chunk) < i * chunk
-        weights = jnp.where(again[None], 0, weights)
         own = lax.dynamic_slice_in_dim(values, start, chunk)
-        share = weights[:, :, None] * own[None]
+        # Not by weights of 0, which make NaN of what is infinite.
+        share = jnp.where(again[None, :, None], 0, weights[:, :, None] * own[None])
         return vertices.at[ids].add(share, mode="promise_in_bounds")
 
     nothing = jnp.zeros((rows, channels), values.dtype)
@@ -53,11 +53,13 @@ def blur(
     def blur_axis(turn, source, target):
         """Writes the blurred vertices into `target`."""
         axis = num_axes - 1 - turn if reverse else turn
-        before, after = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
+        forward, backward = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
 
         def blur_rows(_, target):
             del target
-            return 0.5 * source + 0.25 * (take(source, before) + take(source, after))
+            return 0.5 * source + 0.25 * (
+                take(source, forward) + take(source, backward)
+            )
 
         return lax.fori_loop(0, once, blur_rows, target)
 
@@ -77,8 +79,8 @@ def blur(
     return vertices
 
 
-def interpolate(lattice: Lattice, vertices: jax.Array) -> jax.Array:
-    """Slices: each point's values from its d + 1 vertices, [points, channels]."""
+def slice_vertices(lattice: Lattice, vertices: jax.Array) -> jax.Array:
+    """Interpolates each point's values from its d + 1 vertices: [points, channels]."""
     # One gather per corner: a single gather of all the corners is a [points, d + 1,
     # channels] array, and ten times slower on a CPU.
     corners = [

@@ -7,7 +7,7 @@ import pytest
 from oracles import embed_point, step
 
 from crfrnn_jax import codes
-from crfrnn_jax.simplex import embed
+from crfrnn_jax.simplex import Simplex, embed
 
 POINTS = 50
 
@@ -92,6 +92,14 @@ def test_codes_are_exact_as_long_as_they_fit(spread):
     assert digits.exact == (spread < 1e6)
     if not digits.exact:
         np.testing.assert_array_equal(digits.places, codes.hash_places(5))
+
+
+@pytest.mark.parametrize(("largest", "exact"), [(2**60 - 9, True), (2**61, False)])
+def test_codes_are_exact_only_if_the_remainders_fit_too(largest, exact):
+    """One quotient of `largest` values; twice as many codes, in 2^62."""
+    base = jnp.array([[0, largest], [0, -largest]])
+    simplex = Simplex(base, jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2)))
+    assert codes.digits_of(simplex).exact == exact
 
 
 @pytest.mark.parametrize("d", [1, 6])

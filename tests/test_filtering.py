@@ -212,16 +212,17 @@ def test_second_derivatives_by_the_values_are_those_of_a_quadratic():
     assert relative_error(curvature, truth) < 1e-5
 
 
-@pytest.mark.parametrize("inner", [0, 1])
-def test_second_derivatives_by_the_features_raise(inner):
+@pytest.mark.parametrize(("inner", "outer"), [(0, 0), (0, 1), (1, 0)])
+def test_second_derivatives_by_the_features_raise(inner, outer):
     """Rather than to leave out a part."""
 
-    def squared_gradient(features):
-        gradient = jax.grad(energy, argnums=inner)(features, VALUES[:40, :2])
-        return jnp.sum(gradient**2)
+    def squared_gradient(*arguments):
+        return jnp.sum(jax.grad(energy, argnums=inner)(*arguments) ** 2)
 
     with pytest.raises(NotImplementedError, match=r"second derivatives .* features"):
-        jax.grad(squared_gradient)(features_of("spread", 3)[:40])
+        jax.grad(squared_gradient, argnums=outer)(
+            features_of("spread", 3)[:40], VALUES[:40, :2]
+        )
 
 
 def test_forward_mode_is_reverse_mode():
@@ -299,6 +300,16 @@ def test_values_that_are_not_finite_stay_among_their_neighbours(bad):
     filtered = filter_lattice(lattice, values)
     assert not np.isfinite(filtered[17]).any()
     np.testing.assert_array_equal(filtered[100:], filter_lattice(lattice, VALUES)[100:])
+
+
+def test_an_infinite_value_is_one_wherever_it_stands():
+    """Also among the points that come again with the last chunk, moved back."""
+    points = 5000
+    lattice = build_lattice(np.full((points, 1), 0.3, np.float32))
+    for place in (10, 2000, 4999):
+        values = np.ones((points, 1), np.float32)
+        values[place] = np.inf
+        assert np.isposinf(filter_lattice(lattice, values)).all()
 
 
 @pytest.mark.parametrize(

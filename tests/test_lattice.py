@@ -191,6 +191,13 @@ def test_capacity_too_small_makes_nan_under_jit():
     assert lattice.overflowed
     assert int(lattice.num_vertices) == MOST
     assert np.isnan(filtered).all()
+
+    def energy(features, values):
+        lattice = build_lattice(features, capacity=MOST - 1)
+        return jnp.sum(filter_lattice(lattice, values))
+
+    for gradient in jax.jit(jax.grad(energy, (0, 1)))(APART, VALUES):
+        assert np.isnan(gradient).all()
     close = APART / np.float32(1e4)
     lattice, filtered = filter_apart(close)
     assert not lattice.overflowed
