@@ -49,13 +49,12 @@ def add_noise(image: np.ndarray, num_vertices: int, seed: int = 0) -> np.ndarray
     noise = np.random.default_rng(seed).normal(size=image.shape)
     low, high = 0.0, 64.0
     noisy = _to_uint8(image)
-    while abs(_count_vertices(noisy) - num_vertices) > 0.02 * num_vertices:
+    count = count_vertices(noisy, 160.0, 3.0)
+    while abs(count - num_vertices) > 0.02 * num_vertices and high - low > 1e-3:
         sigma = (low + high) / 2
         noisy = _to_uint8(image + sigma * noise)
-        few = _count_vertices(noisy) < num_vertices
-        low, high = (sigma, high) if few else (low, sigma)
-        if high - low < 1e-3:
-            break
+        count = count_vertices(noisy, 160.0, 3.0)
+        low, high = (sigma, high) if count < num_vertices else (low, sigma)
     return noisy
 
 
@@ -74,10 +73,6 @@ def count_vertices(image, theta_alpha: float, theta_beta: float) -> int:
     """Vertices of the image's bilateral lattice."""
     features = bilateral_features(image, theta_alpha, theta_beta)
     return int(build_lattice(features).num_vertices)
-
-
-def _count_vertices(image: np.ndarray) -> int:
-    return count_vertices(image, 160.0, 3.0)
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ image are its pixels in row-major order.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from crfrnn_jax.checks import InputError, check_positive, check_real, check_shape
 
@@ -27,7 +28,8 @@ def spatial_features(
       ValueError: `shape` is not two positive numbers, or the width not positive.
     """
     sides = shape if isinstance(shape, tuple | list) else ()
-    if len(sides) != 2 or not all(isinstance(x, int) and x >= 1 for x in sides):
+    integers = all(isinstance(side, int | np.integer) for side in sides)
+    if len(sides) != 2 or not integers or min(sides) < 1:
         raise InputError(
             f"shape: expected (height, width), integers of at least 1, got {shape}"
         )

@@ -72,8 +72,8 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
 @jax.custom_jvp
 def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
     return _linear(
-        lambda values: _with_room(_forward, lattice, values),
-        lambda cotangent: _with_room(_transposed, lattice, cotangent),
+        lambda values: _with_room(_pass, lattice, values),
+        lambda cotangent: _with_room(partial(_pass, reverse=True), lattice, cotangent),
         values,
     )
 
@@ -155,13 +155,10 @@ def _with_room(
     return with_room(function, rows, lattice.num_vertices, lattice, *arguments)
 
 
-def _forward(rows, lattice, values):
-    return slice_vertices(lattice, blur(lattice, rows, splat(lattice, rows, values)))
-
-
-def _transposed(rows, lattice, cotangent):
-    vertices = splat(lattice, rows, cotangent)
-    return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=True))
+def _pass(rows, lattice, values, *, reverse=False):
+    """The filter, or in reverse its transpose."""
+    vertices = splat(lattice, rows, values)
+    return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=reverse))
 
 
 def _tangent(rows, lattice, values, of_values, of_weights):

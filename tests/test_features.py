@@ -30,6 +30,10 @@ def test_features_of_a_random_image_are_the_references(channels):
     ours = bilateral_features(IMAGE[..., :channels], 160.0, 3.0)
     np.testing.assert_allclose(ours, bilateral, rtol=1e-6)
     np.testing.assert_allclose(spatial_features((3, 4), 7.0), spatial, rtol=1e-6)
+    shape = tuple(np.array([3, 4]))
+    np.testing.assert_array_equal(
+        spatial_features(shape, 7.0), spatial_features((3, 4), 7.0)
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bfloat16, jnp.float32])
