@@ -32,7 +32,9 @@ from crfrnn_jax.lattice import build_lattice
 
 Method = Literal["lattice", "exact"]
 METHODS = get_args(Method)
-Filter = Callable[[jax.Array], jax.Array]
+# Of values [points, channels], and of a matrix [mixed, channels] or None by which they
+# are mixed.
+Filter = Callable[..., jax.Array]
 
 
 class CRFParams(NamedTuple):
@@ -52,7 +54,7 @@ class CRFParams(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """The two kernels' normalised filters, each [points, channels] -> the same."""
+    """The two kernels' normalised filters."""
 
     spatial: Filter
     bilateral: Filter
@@ -95,14 +97,14 @@ def mean_field_step(
     check_floating("current", current)
     _check_params(params, sizes["labels"])
     marginals = jax.nn.softmax(current, axis=-1)
-    matmul = partial(jnp.matmul, precision="highest")
-    # The filters act on each label alone, so labels may be mixed before them: that
-    # leaves one product a kernel, and reverse mode but the marginals to keep.
+    # The filters act on each label alone, so labels may be mixed within them, by the
+    # weights and the compatibility at once.
     spatial, bilateral = (
-        matmul(marginals, matmul(params.compatibility, weights).T)
+        jnp.matmul(params.compatibility, weights, precision="highest")
         for weights in (params.spatial_weights, params.bilateral_weights)
     )
-    return unary - filters.spatial(spatial) - filters.bilateral(bilateral)
+    messages = filters.spatial(marginals, spatial)
+    return unary - messages - filters.bilateral(marginals, bilateral)
 
 
 def crf_rnn(
@@ -199,7 +201,8 @@ def normalised_filter(
       method: "lattice" or "exact".
 
     Returns:
-      A function of [points, channels] to the same shape.
+      A function of values [points, channels], and of a matrix [mixed, channels] by
+      which it mixes them if it is given.
 
     Raises:
       ValueError: `features` or `method` is wrong.
@@ -208,8 +211,15 @@ def normalised_filter(
     if method == "lattice":
         unnormalised = partial(filter_lattice, build_lattice(features))
     else:
-        unnormalised = partial(exact_filter, features)
+        unnormalised = partial(_exact_filter_and_mix, features)
     ones = jnp.ones((len(features), 1), dtype)
     # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
     normaliser = unnormalised(ones) + 1e-20
-    return lambda values: unnormalised(values) / normaliser
+    return lambda values, mixing=None: unnormalised(values, mixing) / normaliser
+
+
+def _exact_filter_and_mix(features, values, mixing=None):
+    filtered = exact_filter(features, values)
+    if mixing is None:
+        return filtered
+    return jnp.matmul(filtered, mixing.T, precision="highest")

@@ -16,13 +16,17 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import InputError, check_floating, check_shape
-from crfrnn_jax.lattice import Lattice
+from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
 
 
 @jax.jit
-def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
+def filter_lattice(
+    lattice: Lattice,
+    values: jax.typing.ArrayLike,
+    mixing: jax.typing.ArrayLike | None = None,
+) -> jax.Array:
     """Filters values with the Gaussian kernel of the lattice's features.
 
     Approximates sum_j exp(-|f_i - f_j|^2 / 2) v_j up to a constant factor and without
@@ -41,13 +45,16 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
     Args:
       lattice: from `build_lattice`.
       values: float [points, channels].
+      mixing: float [mixed, channels]; if given, the result is that of values
+        @ mixing.T. Faster than to mix before, as it is done among the vertices, of
+        which there mostly are fewer than points.
 
     Returns:
-      [points, channels] in the dtype of `values`.
+      [points, channels], or [points, mixed], in the dtype of `values`.
 
     Raises:
-      ValueError: `lattice` is none, or `values` has the wrong rank, number of points
-        or dtype.
+      ValueError: `lattice` is none, or `values` or `mixing` has the wrong rank, size or
+        dtype.
       NotImplementedError: a second derivative by the features is asked for.
 
     References:
@@ -60,13 +67,23 @@ def filter_lattice(lattice: Lattice, values: jax.typing.ArrayLike) -> jax.Array:
             f"lattice: expected one from build_lattice, got {type(lattice).__name__}"
         )
     points = lattice.barycentric.shape[1]
-    check_shape("values", values, "points channels", {"points": points})
+    sizes = check_shape("values", values, "points channels", {"points": points})
     check_floating("values", values)
+    if mixing is not None:
+        sizes = {"channels": sizes["channels"]}
+        check_shape("mixing", mixing, "mixed channels", sizes)
+        check_floating("mixing", mixing)
     values = jnp.asarray(values)
     # Sums over thousands of points would stop growing in a half-precision mantissa.
     dtype = np.promote_types(values.dtype, np.float32)
-    lattice = lattice._replace(barycentric=lattice.barycentric.astype(dtype))
-    return _filter(lattice, values.astype(dtype)).astype(values.dtype)
+    if lattice.barycentric.dtype != dtype:
+        lattice = with_weights(lattice, lattice.barycentric.astype(dtype))
+    if mixing is None:
+        filtered = _filter(lattice, values.astype(dtype))
+    else:
+        mixing = jnp.asarray(mixing, dtype)
+        filtered = _filter_and_mix(lattice, values.astype(dtype), mixing)
+    return filtered.astype(values.dtype)
 
 
 @jax.custom_jvp
@@ -112,6 +129,35 @@ def _filter_jvp(primals, tangents):
 
     tangent = _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
     return filtered, tangent
+
+
+@jax.custom_jvp
+def _filter_and_mix(
+    lattice: Lattice, values: jax.Array, mixing: jax.Array
+) -> jax.Array:
+    return _with_room(_pass_and_mix, lattice, values, mixing)
+
+
+@partial(_filter_and_mix.defjvp, symbolic_zeros=True)
+def _filter_and_mix_jvp(primals, tangents):
+    """That of values which are mixed before, so that reverse mode keeps but `values`.
+
+    Were they mixed after, it would have to keep what is filtered.
+    """
+    lattice, values, mixing = primals
+    of_lattice, of_values, of_mixing = tangents
+    mixed = _mix(values, mixing)
+    of_mixed = jnp.zeros_like(mixed)
+    if not isinstance(of_values, SymbolicZero):
+        of_mixed += _mix(of_values, mixing)
+    if not isinstance(of_mixing, SymbolicZero):
+        of_mixed += _mix(values, of_mixing)
+    _, tangent = _filter_jvp((lattice, mixed), (of_lattice, of_mixed))
+    return _filter_and_mix(*primals), tangent
+
+
+def _mix(values: jax.Array, mixing: jax.Array) -> jax.Array:
+    return jnp.matmul(values, mixing.T, precision="highest")
 
 
 def _linear(
@@ -161,9 +207,14 @@ def _pass(rows, lattice, values, *, reverse=False):
     return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=reverse))
 
 
+def _pass_and_mix(rows, lattice, values, mixing):
+    vertices = _mix(splat(lattice, rows, values), mixing)
+    return slice_vertices(lattice, blur(lattice, rows, vertices))
+
+
 def _tangent(rows, lattice, values, of_values, of_weights):
     """The filter's derivative along tangents of the values and of the weights."""
-    moved = lattice._replace(barycentric=of_weights)
+    moved = with_weights(lattice, of_weights)
     vertices = blur(lattice, rows, splat(lattice, rows, values))
     of_vertices = splat(lattice, rows, of_values) + splat(moved, rows, values)
     of_vertices = blur(lattice, rows, of_vertices)

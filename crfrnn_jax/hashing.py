@@ -1,4 +1,4 @@
-"""A hash table that groups equal codes, and finds them again.
+"""A hash table in which codes are found.
 
 Open addressing with double hashing: a code has a sequence of slots, and lies in the
 first of them that was free when it came. All codes try their next slot at once, turn
@@ -31,62 +31,58 @@ class HashTable(NamedTuple):
     codes: jax.Array
 
 
-def group(codes: jax.Array) -> tuple[HashTable, jax.Array]:
-    """Finds, for every entry, the first that has the same code.
+def empty_table(codes: jax.Array) -> HashTable:
+    """A table for int64 codes [entries], fewer than 2^30, that has none of them yet."""
+    # At least half of the slots stay free, so that the turns stay few.
+    size = 1 << (2 * len(codes) - 1).bit_length()
+    return HashTable(jnp.full(size, _FREE, jnp.int32), codes)
+
+
+def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable:
+    """Puts entries into a table, whose codes must differ from those of the others.
 
     Args:
-      codes: int64 [entries], fewer than 2^31.
-
-    Returns:
-      A table of the codes, and int32 [entries], the first entry of the same code.
+      table: from `empty_table` or from here.
+      entries: int32 [n], of the table's codes; that some are there already does no
+        harm.
+      wanted: bool [n], which of them to put in.
     """
-    entry = jnp.arange(len(codes), dtype=jnp.int32)
-    hashes = _hash(codes)
-    # A fifth of the slots stays free, so that the turns stay few.
-    size = 1 << min((len(codes) + len(codes) // 4).bit_length(), 31)
+    hashes = _hash(_read(table.codes, entries))
+    size = len(table.slots)
 
     def try_next_slot(state):
-        slots, first, turn = state
+        slots, waiting, turn = state
         slot = _slot(hashes, turn, size)
-        waiting = first == _FREE
         free = waiting & (_read(slots, slot) == _FREE)
-        slots = slots.at[jnp.where(free, slot, size)].min(entry, mode="drop")
-        there = _read(slots, slot)
-        same = waiting & (_read(codes, there) == codes)
-        return slots, jnp.where(same, there, first), turn + 1
+        slots = slots.at[jnp.where(free, slot, size)].min(entries, mode="drop")
+        return slots, waiting & (_read(slots, slot) != entries), turn + 1
 
-    state = (
-        jnp.full(size, _FREE, jnp.int32),
-        jnp.full(len(codes), _FREE, jnp.int32),
-        jnp.int32(0),
-    )
-    slots, first, _ = lax.while_loop(
-        lambda state: jnp.any(state[1] == _FREE), try_next_slot, state
-    )
-    return HashTable(slots, codes), first
+    state = (table.slots, wanted, jnp.int32(0))
+    slots, _, _ = lax.while_loop(lambda state: jnp.any(state[1]), try_next_slot, state)
+    return table._replace(slots=slots)
 
 
 def look_up(table: HashTable, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Finds codes in a table.
 
     Args:
-      table: from `group`.
+      table: from `insert`.
       codes: int64 [...].
 
     Returns:
-      int32 [...], the first entry of each code, or 0, and bool [...], whether it is
+      int32 [...], the entry of each code, or 0, and bool [...], whether it is
       there.
     """
     hashes = _hash(codes)
 
     def try_next_slot(state):
-        first, exists, waiting, turn = state
+        entry, exists, waiting, turn = state
         there = _read(table.slots, _slot(hashes, turn, len(table.slots)))
         taken = there != _FREE
         there = jnp.where(taken, there, 0)
         same = waiting & taken & (_read(table.codes, there) == codes)
-        first = jnp.where(same, there, first)
-        return first, exists | same, waiting & taken & ~same, turn + 1
+        entry = jnp.where(same, there, entry)
+        return entry, exists | same, waiting & taken & ~same, turn + 1
 
     state = (
         jnp.zeros(codes.shape, jnp.int32),
@@ -94,10 +90,10 @@ def look_up(table: HashTable, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
         jnp.ones(codes.shape, bool),
         jnp.int32(0),
     )
-    first, exists, _, _ = lax.while_loop(
+    entry, exists, _, _ = lax.while_loop(
         lambda state: jnp.any(state[2]), try_next_slot, state
     )
-    return first, exists
+    return entry, exists
 
 
 def _hash(codes: jax.Array) -> jax.Array:

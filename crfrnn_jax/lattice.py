@@ -11,8 +11,33 @@ from jax.core import Tracer
 
 from crfrnn_jax import codes, hashing
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
-from crfrnn_jax.rooms import with_room
-from crfrnn_jax.simplex import embed
+from crfrnn_jax.simplex import Simplex, embed
+from crfrnn_jax.sorting import sort_with_places
+
+# Entries that are summed up at once when values are splatted. Fewer make more pieces,
+# whose sums are added one after another; more make more of a piece that is not filled.
+PIECE = 8
+
+# Rows whose neighbours are looked up together.
+_CHUNK = 8192
+
+
+class Entries(NamedTuple):
+    """Points' shares in vertices, in the order of the vertices.
+
+    Of each remainder a point has one share, and vertices are numbered by remainder: so
+    the first axis is the remainder, and read as one sequence the entries are those of
+    vertex 0, then those of vertex 1, and so on.
+
+    Attributes:
+      points: int32 [d + 1, points], the point of each entry.
+      weights: float [d + 1, points], its barycentric weight. Carries no derivative.
+      vertex_ids: int32 [d + 1, points], its vertex.
+    """
+
+    points: jax.Array
+    weights: jax.Array
+    vertex_ids: jax.Array
 
 
 class Lattice(NamedTuple):
@@ -28,6 +53,10 @@ class Lattice(NamedTuple):
         everywhere if the lattice overflowed. The one field that carries derivatives.
       vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
         range whatever the features.
+      entries: the same weights and vertices, in the order of the vertices.
+      piece_starts: int32 [pieces + 1], the entry with which each piece starts, and the
+        number of entries for the pieces that there are not. A piece is of one vertex,
+        and no longer than `PIECE`.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), rows], for each row the
         vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
@@ -39,6 +68,8 @@ class Lattice(NamedTuple):
 
     barycentric: jax.Array
     vertex_ids: jax.Array
+    entries: Entries
+    piece_starts: jax.Array
     neighbours: jax.Array
     num_vertices: jax.Array
     overflowed: jax.Array
@@ -50,7 +81,7 @@ def build_lattice(
     """Finds the vertices of the permutohedral lattice around the points.
 
     No vertex is ever dropped: by default there is room for the most that the points can
-    touch, points * (d + 1), and later cost follows the least of three such rooms that
+    touch, points * (d + 1), and later cost follows the least of four such rooms that
     holds those they do touch (`crfrnn_jax.rooms`).
 
     Args:
@@ -98,140 +129,186 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
     with jax.enable_x64(True):
         simplex = embed(features.T)
         digits = codes.digits_of(simplex)
-        table, first_entry = hashing.group(codes.encode(simplex, digits).reshape(-1))
-        numbering = _number(table.codes, first_entry, capacity)
-        neighbours = _find_neighbours(table, numbering, digits.places)
+        vertices = _number(codes.encode(simplex, digits), capacity)
+        neighbours = _find_neighbours(vertices, capacity, digits.places)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
             _is_free_of_collisions,
             simplex,
-            first_entry,
-            numbering,
+            vertices,
             neighbours,
         )
-        overflowed = ~found_right | (numbering.num_vertices > capacity)
-    vertex_ids = numbering.vertex_of_entry.reshape(simplex.rank.shape)
+        overflowed = ~found_right | (vertices.count > capacity)
     # Added, not selected: the derivative by the features is to be NaN, too.
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = simplex.weights + nan_if_overflowed.astype(simplex.weights.dtype)
     return Lattice(
-        barycentric, vertex_ids, neighbours, numbering.num_vertices, overflowed
+        barycentric,
+        _unsort(vertices),
+        Entries(
+            vertices.points,
+            _sort_weights(barycentric, vertices.points),
+            vertices.rows,
+        ),
+        _cut_in_pieces(vertices.is_first, capacity),
+        neighbours,
+        vertices.count,
+        overflowed,
     )
 
 
-class _Numbering(NamedTuple):
-    """The vertices in the order of their codes.
+def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
+    """The lattice with other weights for the same points and vertices."""
+    weights = _sort_weights(barycentric, lattice.entries.points)
+    entries = lattice.entries._replace(weights=weights)
+    return lattice._replace(barycentric=barycentric, entries=entries)
 
-    An entry is a point's share in a vertex: entry remainder * points + point.
+
+def _sort_weights(barycentric: jax.Array, points: jax.Array) -> jax.Array:
+    """Barycentric weights [d + 1, points] in the order of the entries' points."""
+    weights = jnp.take_along_axis(barycentric, points, axis=1, mode="promise_in_bounds")
+    return lax.stop_gradient(weights)
+
+
+class _Vertices(NamedTuple):
+    """The entries in the order of their vertices, that of remainder and code.
+
+    An entry is a point's share in one of its vertices. Of each remainder a point has
+    one, so the first axis is the remainder and the second the place in the order.
 
     Attributes:
-      vertex_of_entry: int32 [entries].
-      entry_of_row: int32 [rows], the first entry of each vertex.
-      num_vertices: int32 scalar.
+      points: int32 [d + 1, points], the point of each entry.
+      codes: int64 [d + 1, points], the code of each entry's vertex.
+      is_first: bool [d + 1, points], whether it is the first entry of its vertex.
+      rows: int32 [d + 1, points], the number of its vertex; those beyond the capacity
+        share the last.
+      count: int32 scalar, the number of vertices.
     """
 
-    vertex_of_entry: jax.Array
-    entry_of_row: jax.Array
-    num_vertices: jax.Array
+    points: jax.Array
+    codes: jax.Array
+    is_first: jax.Array
+    rows: jax.Array
+    count: jax.Array
 
 
-def _number(code: jax.Array, first_entry: jax.Array, capacity: int) -> _Numbering:
-    """Numbers the vertices; those beyond the capacity share a row."""
-    rows, none = capacity + 1, capacity
-    entry = jnp.arange(len(code), dtype=jnp.int32)
-    is_first = first_entry == entry
-    count = jnp.cumsum(is_first, dtype=jnp.int32)
-    num_vertices = count[-1]
-    # In the order of their first entries ...
-    vertex = jnp.minimum(count - 1, none)
-    entry_of_row = jnp.zeros(rows, jnp.int32)
-    entry_of_row = entry_of_row.at[jnp.where(is_first, vertex, rows)].set(
-        entry, mode="drop"
-    )
-    # ... and in that of their codes: a step along an axis adds the same to all, so that
-    # a blur reads its neighbours nearly as they lie in memory, twice as fast.
-    entry_of_row, rank = with_room(
-        _sort_rows, rows, num_vertices, code, entry_of_row, num_vertices
-    )
-    return _Numbering(rank[vertex][first_entry], entry_of_row, num_vertices)
+def _number(code: jax.Array, capacity: int) -> _Vertices:
+    """Sorts the entries of int64 [d + 1, points] codes, and numbers their vertices.
 
-
-def _sort_rows(
-    room: int, code: jax.Array, entry_of_row: jax.Array, num_vertices: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Sorts the rows in use by code.
-
-    Returns:
-      The sorted `entry_of_row`, and int32 [rows], the new place of each row.
+    In the order of the codes, since a step along an axis adds the same to all of a
+    remainder: so a blur reads neighbours nearly as they lie in memory, twice as fast.
     """
-    rows = len(entry_of_row)
-    row = jnp.arange(room, dtype=jnp.int32)
-    row_bits = rows.bit_length()
-    # One word sorts five times faster than a code with a payload. Of codes that are too
-    # long for that the lowest bits are left out, as only speed depends on the order.
-    length = 64 - lax.clz(jnp.max(code.astype(jnp.uint64))).astype(jnp.int32)
-    excess = jnp.maximum(length - (64 - row_bits), 0)
-    key = code[entry_of_row[:room]].astype(jnp.uint64) >> excess.astype(jnp.uint64)
-    key = jnp.where(row < num_vertices, key << row_bits, ~jnp.uint64(0) << row_bits)
-    key = lax.sort(key | row.astype(jnp.uint64), is_stable=False)
-    old_row = (key & np.uint64(2**row_bits - 1)).astype(jnp.int32)
-    rank = jnp.zeros(room, jnp.int32).at[old_row].set(row, unique_indices=True)
-    rest = jnp.arange(room, rows, dtype=jnp.int32)
-    return (
-        jnp.concatenate([entry_of_row[old_row], entry_of_row[room:]]),
-        jnp.concatenate([rank, rest]),
+    code, points = sort_with_places(code)
+    is_first = jnp.pad(
+        code[:, 1:] != code[:, :-1], ((0, 0), (1, 0)), constant_values=True
     )
+    ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
+    rows = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
+    return _Vertices(points, code, is_first, rows, ordinal[-1])
+
+
+def _unsort(vertices: _Vertices) -> jax.Array:
+    """The vertices' numbers in the order of the points: int32 [d + 1, points]."""
+    unsorted = [
+        jnp.zeros_like(rows)
+        .at[points]
+        .set(rows, mode="promise_in_bounds", unique_indices=True)
+        for points, rows in zip(vertices.points, vertices.rows, strict=True)
+    ]
+    return jnp.stack(unsorted)
+
+
+def _cut_in_pieces(is_first: jax.Array, capacity: int) -> jax.Array:
+    """Where each piece of the sorted entries begins: int32 [pieces + 1]."""
+    entry = jnp.arange(is_first.size, dtype=jnp.int32)
+    begins = is_first.reshape(-1) | (entry % PIECE == 0)
+    piece = jnp.cumsum(begins, dtype=jnp.int32) - 1
+    most = num_pieces(is_first.size, capacity + 1)
+    starts = jnp.full(most + 1, is_first.size, jnp.int32)
+    return starts.at[jnp.where(begins, piece, most + 1)].set(entry, mode="drop")
+
+
+def num_pieces(entries: int, rows: int) -> int:
+    """The most pieces that entries of fewer vertices than `rows` are cut into."""
+    return -(-entries // PIECE) + rows
 
 
 def _find_neighbours(
-    table: hashing.HashTable, numbering: _Numbering, places: jax.Array
+    vertices: _Vertices, capacity: int, places: jax.Array
 ) -> jax.Array:
     """Forward and backward neighbours, int32 [d + 1, 2, rows]; rows - 1 for none."""
     inside, wrapped = codes.axis_steps(places)  # [axes]
-    rows, num_axes = len(numbering.entry_of_row), len(inside)
+    rows, num_axes = capacity + 1, len(inside)
     none = rows - 1
-    points = len(table.codes) // num_axes
+    first = _first_entries(rows, vertices)
+    axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
+    chunk = min(_CHUNK, rows)
 
-    def find(room, table, numbering):
-        row = jnp.arange(room, dtype=jnp.int32)
-        entry = numbering.entry_of_row[:room]
-        has_remainder = (entry >= points)[None]
+    def of_chunk(i):
+        """Numbers of rows, and which are in use."""
+        # The last rows are moved back to end with all: some come again.
+        start = jnp.minimum(i * chunk, rows - chunk)
+        row = start + jnp.arange(chunk, dtype=jnp.int32)
+        return row, row < vertices.count
+
+    def insert(i, table):
+        return hashing.insert(table, *of_chunk(i))
+
+    def find(i, neighbours):
+        row, in_use = of_chunk(i)
+        has_remainder = (first[row] >= vertices.codes.shape[1])[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        found, exists = hashing.look_up(table, table.codes[entry][None] + steps)
-        exists = exists & (row < numbering.num_vertices)[None]
-        forward = jnp.where(exists, numbering.vertex_of_entry[found], none)
-        neighbours = jnp.full((num_axes, 2, rows), none, jnp.int32)
-        neighbours = neighbours.at[:, 0, :room].set(forward)
+        forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
+        forward = jnp.where(exists & in_use[None], forward, none)
+        neighbours = lax.dynamic_update_slice(
+            neighbours, forward[:, None], (jnp.int32(0), jnp.int32(0), row[0])
+        )
         # A step back is the inverse of a step forward.
-        axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
-        return neighbours.at[axis, 1, jnp.where(exists, forward, rows)].set(
+        return neighbours.at[axis, 1, jnp.where(forward == none, rows, forward)].set(
             jnp.broadcast_to(row, forward.shape), mode="drop"
         )
 
-    return with_room(find, rows, numbering.num_vertices, table, numbering)
+    # As many turns as the vertices in use ask for.
+    turns = -(-jnp.minimum(vertices.count, rows) // np.int32(chunk))
+    table = hashing.empty_table(vertices.codes.reshape(-1)[first])
+    table = lax.fori_loop(0, turns, insert, table)
+    nothing = jnp.full((num_axes, 2, rows), none, jnp.int32)
+    return lax.fori_loop(0, turns, find, nothing)
 
 
-def _is_free_of_collisions(simplex, first_entry, numbering, neighbours) -> jax.Array:
+def _first_entries(rows: int, vertices: _Vertices) -> jax.Array:
+    """The first entry of each vertex, int32 [rows]; 0 where there is none."""
+    entry = jnp.arange(vertices.rows.size, dtype=jnp.int32)
+    is_first, row = vertices.is_first.reshape(-1), vertices.rows.reshape(-1)
+    first = jnp.zeros(rows, jnp.int32)
+    return first.at[jnp.where(is_first, row, rows)].set(entry, mode="drop")
+
+
+def _is_free_of_collisions(
+    simplex: Simplex, vertices: _Vertices, neighbours: jax.Array
+) -> jax.Array:
     """Whether equal codes were equal vertices, wherever codes were compared.
 
-    Compared are all entries with the first of their code, and all vertices with their
-    neighbours: the quotients, as where they and the codes agree the remainders do too.
+    Compared are all entries with the one before of the same code, and all vertices with
+    their neighbours: the quotients, as where they and the codes agree the remainders do
+    too.
     """
     num_remainders, points = simplex.rank.shape
     d = num_remainders - 1
 
-    def quotients_at(entry):
-        at = jax.tree.map(lambda field: field[..., entry % points], simplex)
-        return codes.quotients(at, entry // points, d)
+    def quotients_at(point, remainder):
+        at = jax.tree.map(lambda field: field[..., point], simplex)
+        return codes.quotients(at, remainder, d)
 
-    def same_vertex(remainder_and_entries):
-        remainder, first = remainder_and_entries
-        own = codes.quotients(simplex, remainder, d)
-        return jnp.all(own == quotients_at(first))
+    def same_vertex(of_remainder):
+        remainder, point, is_first = of_remainder
+        own = quotients_at(point, remainder)
+        return jnp.all((own == jnp.roll(own, 1, axis=1)) | is_first[None])
 
-    of_row = quotients_at(numbering.entry_of_row)
-    has_remainder = (numbering.entry_of_row >= points)[None]
+    first = _first_entries(neighbours.shape[2], vertices)
+    of_row = quotients_at(vertices.points.reshape(-1)[first], first // points)
+    has_remainder = (first >= points)[None]
     none = of_row.shape[1] - 1
 
     def one_step_apart(axis):
@@ -242,9 +319,7 @@ def _is_free_of_collisions(simplex, first_entry, numbering, neighbours) -> jax.A
 
     # Loops, of which one turn is compiled and not d + 1: this hardly ever runs.
     remainders = jnp.arange(num_remainders, dtype=jnp.int32)
-    shared = lax.map(
-        same_vertex, (remainders, first_entry.reshape(num_remainders, points))
-    )
+    shared = lax.map(same_vertex, (remainders, vertices.points, vertices.is_first))
     joined = lax.map(
         one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_digits(d)))
     )

@@ -11,31 +11,32 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.lattice import Lattice
-
-# Points that are splatted together: their shares are written out before they are added
-# up, and have to stay in a core's cache till then.
-_CHUNK = 4096
+from crfrnn_jax.lattice import PIECE, Lattice, num_pieces
 
 
 def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     """Adds the values [points, channels] to each point's vertices: [rows, channels]."""
-    points, channels = values.shape
-    chunk = min(_CHUNK, points)
+    points_of, weights_of, vertex_of = (field.reshape(-1) for field in lattice.entries)
+    entries = len(points_of)
+    starts = lattice.piece_starts[: num_pieces(entries, rows) + 1]
+    start, last = starts[:-1], starts[1:] - 1
+    # A piece's last entry takes the places that are left in it, and divides its weight
+    # between them. No weight is 0, which would make NaN of what is infinite.
+    part_of_last = 1 / (PIECE - (last - start)).astype(weights_of.dtype)
 
-    def add_chunk(i, vertices):
-        # The last chunk is moved back to end with the points: some come again.
-        start = jnp.minimum(i * chunk, points - chunk)
-        ids = lax.dynamic_slice_in_dim(lattice.vertex_ids, start, chunk, axis=1)
-        weights = lax.dynamic_slice_in_dim(lattice.barycentric, start, chunk, axis=1)
-        again = start + jnp.arange(chunk) < i * chunk
-        own = lax.dynamic_slice_in_dim(values, start, chunk)
-        # Not by weights of 0, which make NaN of what is infinite.
-        share = jnp.where(again[None, :, None], 0, weights[:, :, None] * own[None])
-        return vertices.at[ids].add(share, mode="promise_in_bounds")
+    # A scatter of all the entries runs on one thread of a CPU, and longer than to
+    # gather them by pieces; what is left to scatter are the pieces' sums.
+    def share(place):
+        entry = jnp.minimum(start + place, last)
+        part = jnp.where(entry == last, part_of_last, 1)
+        weight = part * take(weights_of, entry)
+        return weight[:, None] * take(values, take(points_of, entry))
 
-    nothing = jnp.zeros((rows, channels), values.dtype)
-    return lax.fori_loop(0, -(-points // chunk), add_chunk, nothing)
+    sums = functools.reduce(operator.add, map(share, range(PIECE)))
+    vertex = take(vertex_of, jnp.minimum(start, entries - 1))
+    vertex = jnp.where(start < entries, vertex, rows)
+    nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
+    return nothing.at[vertex].add(sums, mode="drop")
 
 
 def blur(

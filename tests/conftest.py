@@ -22,6 +22,7 @@ _STRICT = {
     "test_layers",
     "test_rooms",
     "test_simplex",
+    "test_sorting",
 }
 
 

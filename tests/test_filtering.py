@@ -54,8 +54,13 @@ def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
     assert relative_error(filtered, oracle.filter(values)) < 1e-5
 
 
-ROOMS = {"small": (0, 3 / 32), "middle": (3 / 32, 3 / 8), "whole": (3 / 8, 1)}
-SPREAD = {"small": 10.0, "middle": 30.0, "whole": 1e5}
+ROOMS = {
+    "least": (0, 1 / 64),
+    "small": (1 / 64, 3 / 32),
+    "middle": (3 / 32, 3 / 8),
+    "whole": (3 / 8, 1),
+}
+SPREAD = {"least": 2.0, "small": 10.0, "middle": 30.0, "whole": 1e5}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -90,6 +95,48 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
     )
     for ours, truth in zip(chosen, whole, strict=True):
         assert relative_error(ours, np.asarray(truth)) < 1e-5
+
+
+MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
+
+
+def test_mixing_among_the_vertices_is_mixing_the_values():
+    lattice = build_lattice(features_of("spread", 3))
+    mixed = filter_lattice(lattice, VALUES, MIXING)
+    assert mixed.shape == (POINTS, 2)
+    assert relative_error(mixed, filter_lattice(lattice, VALUES @ MIXING.T)) < 1e-6
+
+
+@pytest.mark.parametrize("moved", ["features", "values", "mixing", "all"])
+def test_derivatives_of_mixing_are_those_of_mixed_values(moved):
+    """In each argument alone, for which the rule has ways of its own, and in all."""
+    arguments = {
+        "features": features_of("spread", 3),
+        "values": VALUES,
+        "mixing": MIXING,
+    }
+    names = [moved] if moved != "all" else list(arguments)
+    rng = np.random.default_rng(6)
+    moves = [rng.normal(size=arguments[n].shape).astype(np.float32) for n in names]
+    other = rng.normal(size=(POINTS, 2)).astype(np.float32)
+
+    def derivatives(mix):
+        def function(*moved):
+            a = arguments | dict(zip(names, moved, strict=True))
+            return mix(build_lattice(a["features"]), a["values"], a["mixing"])
+
+        at = tuple(jnp.asarray(arguments[name]) for name in names)
+        _, tangent = jax.jvp(function, at, tuple(moves))
+        _, transpose = jax.vjp(function, *at)
+        return tangent, *transpose(jnp.asarray(other))
+
+    ours = jax.jit(lambda: derivatives(filter_lattice))()
+    truth = jax.jit(
+        lambda: derivatives(lambda x, v, m: filter_lattice(x, jnp.matmul(v, m.T)))
+    )()
+    for one, expected in zip(ours, truth, strict=True):
+        assert np.abs(expected).max() > 0.1
+        assert relative_error(one, np.asarray(expected)) < 1e-5
 
 
 def smooth_image(height, width):

@@ -17,6 +17,7 @@ LAYERS = [
     "simplex",
     "codes",
     "hashing",
+    "sorting",
     "rooms",
     "lattice",
     "splat_blur_slice",

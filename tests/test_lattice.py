@@ -73,6 +73,34 @@ def test_vertices_weights_and_neighbours_are_the_dictionarys(kind, d):
     assert_same_lattice(build_lattice(features), DictLattice(features))
 
 
+@pytest.mark.parametrize("kind", ["spread", "clustered", "constant", "wide"])
+@pytest.mark.parametrize("d", [1, 3])
+def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
+    lattice = build_lattice(features_of(kind, d))
+    points, weights, vertices = (np.asarray(field) for field in lattice.entries)
+    np.testing.assert_array_equal(
+        np.sort(points, axis=1), [np.arange(POINTS)] * (d + 1)
+    )
+    assert (np.diff(vertices.ravel()) >= 0).all()
+    for unsorted, ours in (
+        (lattice.vertex_ids, vertices),
+        (lattice.barycentric, weights),
+    ):
+        np.testing.assert_array_equal(np.take_along_axis(unsorted, points, 1), ours)
+
+    entries = vertices.size
+    starts = np.asarray(lattice.piece_starts)
+    num_pieces = np.sum(starts < entries)
+    assert (starts[num_pieces:] == entries).all()
+    assert starts[0] == 0
+    assert len(starts) > num_pieces
+    sizes = np.diff(starts[: num_pieces + 1])
+    assert sizes.min() >= 1
+    assert sizes.max() <= lattice_module.PIECE
+    vertex_of_piece = np.repeat(vertices.ravel()[starts[:num_pieces]], sizes)
+    np.testing.assert_array_equal(vertex_of_piece, vertices.ravel())
+
+
 def test_one_point_makes_a_simplex():
     features = features_of("spread", 3, points=1)
     lattice = build_lattice(features)
@@ -223,9 +251,9 @@ def test_lattices_do_not_depend_on_the_64_bit_mode():
     off = build_lattice(features)
     with jax.enable_x64(True):
         on = build_lattice(features)
-    for name in off._fields:
-        np.testing.assert_array_equal(getattr(on, name), getattr(off, name), name)
-        assert getattr(on, name).dtype == getattr(off, name).dtype
+    for one, other in zip(*map(jax.tree.leaves, (on, off)), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
     assert off.barycentric.dtype == jnp.float32
     assert off.vertex_ids.dtype == jnp.int32
 

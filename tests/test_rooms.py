@@ -9,7 +9,7 @@ from oracles import DictLattice
 from crfrnn_jax import build_lattice, filter_lattice, rooms
 
 ROWS = 2**16
-EDGES = [round(ROWS * 3 / 32), round(ROWS * 3 / 8)]
+EDGES = [round(ROWS * part) for part in (1 / 64, 3 / 32, 3 / 8)]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ EDGES = [round(ROWS * 3 / 32), round(ROWS * 3 / 8)]
         (EDGES[0] - 1, EDGES[0]),
         (EDGES[0], EDGES[1]),
         (EDGES[1] - 1, EDGES[1]),
-        (EDGES[1], ROWS),
+        (EDGES[1], EDGES[2]),
+        (EDGES[2] - 1, EDGES[2]),
+        (EDGES[2], ROWS),
         (ROWS + 5, ROWS),  # overflowed
     ],
 )
@@ -53,7 +55,7 @@ def points_apart(count, points=30):
 
 
 def test_lattices_at_the_edges_of_rooms_are_the_dictionarys(small_rooms):
-    """With 91 rows the rooms are 9, 34 and 91: counts below, at and above."""
+    """With 91 rows the rooms are 1, 9, 34 and 91: counts below, at and above."""
     values = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
     batch = np.stack([points_apart(count) for count in (2, 3, 4, 11, 12, 30)])
     counts = [len(DictLattice(features).number) for features in batch]

@@ -1,0 +1,70 @@
+"""Sorting of codes together with where they came from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Rows that are sorted side by side: XLA's CPU backend sorts on one thread, and of many
+# sorts that might run at once it may leave most to the same.
+_ROWS = 2
+
+
+def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sorts each row of codes, stably, as if they had no sign.
+
+    One word sorts five times faster on a CPU than a code with its place beside it. So
+    both go into one word; of codes that are too long for that first the low bits, then
+    the high ones, as in a radix sort.
+
+    Must be traced in a 64-bit context (`jax.enable_x64`).
+
+    Args:
+      codes: int64 [rows, entries], at most 2^31 in a row.
+
+    Returns:
+      The sorted codes, int64 [rows, entries], and the places they had before, int32.
+    """
+    unsigned = codes.astype(jnp.uint64)
+    place_bits = max(codes.shape[1] - 1, 1).bit_length()
+    low_bits = 64 - place_bits
+
+    def by_high_bits(_, places):
+        high = _take_each(unsigned >> low_bits, places)
+        _, order = _sort_low_bits(high, place_bits)
+        places = _take_each(places, order)
+        return _take_each(unsigned, places), places
+
+    by_low_bits = _sort_low_bits(unsigned, place_bits)
+    is_long = jnp.max(unsigned) >> low_bits > 0
+    ordered, places = lax.cond(
+        is_long, by_high_bits, lambda *short: short, *by_low_bits
+    )
+    return ordered.astype(jnp.int64), places
+
+
+def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Array]:
+    """The lowest 64 - place_bits bits, sorted, and their places."""
+    rows, entries = codes.shape
+    place = jnp.arange(entries, dtype=jnp.uint64)
+    together = min(_ROWS, rows)
+
+    def sort_rows(i, ordered_and_places):
+        # The last rows are moved back to end with all: some are sorted again.
+        start = jnp.minimum(i * together, rows - together)
+        ordered, places = ordered_and_places
+        for row in range(together):
+            code = lax.dynamic_index_in_dim(codes, start + row, keepdims=False)
+            words = lax.sort((code << place_bits) | place, is_stable=False)
+            ordered = ordered.at[start + row].set(words >> place_bits)
+            place_of = (words & np.uint64(2**place_bits - 1)).astype(jnp.int32)
+            places = places.at[start + row].set(place_of)
+        return ordered, places
+
+    nothing = (jnp.zeros_like(codes), jnp.zeros(codes.shape, jnp.int32))
+    turns = np.int32(-(-rows // together))
+    return lax.fori_loop(np.int32(0), turns, sort_rows, nothing)
+
+
+def _take_each(array: jax.Array, order: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(array, order, axis=1, mode="promise_in_bounds")
