@@ -18,7 +18,7 @@ from crfrnn_jax.crf import (
 )
 
 # Gaussian filtering
-from crfrnn_jax.exact import exact_filter
+from crfrnn_jax.exact import exact_filter, separable_filter
 from crfrnn_jax.features import bilateral_features, spatial_features
 from crfrnn_jax.filtering import filter_lattice
 from crfrnn_jax.lattice import Lattice, build_lattice
@@ -36,5 +36,6 @@ __all__ = [
     "init_crf_params",
     "mean_field_step",
     "normalised_filter",
+    "separable_filter",
     "spatial_features",
 ]

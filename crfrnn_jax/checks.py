@@ -105,3 +105,13 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises InputError unless the value is one of the choices."""
     if value not in choices:
         raise InputError(f"{name}: expected one of {choices}, got {value!r}")
+
+
+def check_sides(name: str, shape: object) -> None:
+    """Raises unless `shape` is (height, width)."""
+    sides = shape if isinstance(shape, tuple | list) else ()
+    integers = all(isinstance(side, int | np.integer) for side in sides)
+    if len(sides) != 2 or not integers or min(sides) < 1:
+        raise InputError(
+            f"{name}: expected (height, width), integers of at least 1, got {shape}"
+        )

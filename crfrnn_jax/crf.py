@@ -25,13 +25,15 @@ from crfrnn_jax.checks import (
     check_real,
     check_shape,
 )
-from crfrnn_jax.exact import exact_filter
+from crfrnn_jax.exact import exact_filter, separable_filter
 from crfrnn_jax.features import bilateral_features, spatial_features
 from crfrnn_jax.filtering import filter_lattice
 from crfrnn_jax.lattice import build_lattice
 
 Method = Literal["lattice", "exact"]
 METHODS = get_args(Method)
+SpatialMethod = Literal["lattice", "exact", "separable"]
+SPATIAL_METHODS = get_args(SpatialMethod)
 # Of values [points, channels], and of a matrix [mixed, channels] or None by which they
 # are mixed.
 Filter = Callable[..., jax.Array]
@@ -117,6 +119,7 @@ def crf_rnn(
     theta_beta: jax.typing.ArrayLike = 3.0,
     theta_gamma: jax.typing.ArrayLike = 3.0,
     method: Method = "lattice",
+    spatial_method: SpatialMethod | None = None,
 ) -> jax.Array:
     """Refines logits with mean-field inference of a dense CRF (Zheng et al. 2015).
 
@@ -135,7 +138,10 @@ def crf_rnn(
       theta_alpha: width of the bilateral kernel in pixels, positive.
       theta_beta: width of the bilateral kernel in intensity units, positive.
       theta_gamma: width of the spatial kernel in pixels, positive.
-      method: "lattice", linear in the pixels, or "exact", quadratic: both kernels.
+      method: "lattice", linear in the pixels, or "exact", quadratic.
+      spatial_method: how the spatial kernel is filtered, if not as the bilateral one:
+        "separable" is exact and takes two matrix products, fast on an accelerator or a
+        small image.
 
     Returns:
       Logits [height, width, labels] of the last iteration, not normalised; float32, or
@@ -155,7 +161,10 @@ def crf_rnn(
     for name, theta in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_positive(f"theta_{name}", theta)
     check_choice("method", method, METHODS)
-    return _crf_rnn(image, logits, params, thetas, int(num_iterations), method)
+    spatial_method = spatial_method or method
+    check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
+    methods = spatial_method, method
+    return _crf_rnn(image, logits, params, thetas, int(num_iterations), methods)
 
 
 def _check_params(params: CRFParams, labels: int) -> None:
@@ -167,20 +176,18 @@ def _check_params(params: CRFParams, labels: int) -> None:
         check_floating(f"params.{field}", matrix)
 
 
-@partial(jax.jit, static_argnames=("num_iterations", "method"))
-def _crf_rnn(image, logits, params, thetas, num_iterations, method):
+@partial(jax.jit, static_argnames=("num_iterations", "methods"))
+def _crf_rnn(image, logits, params, thetas, num_iterations, methods):
     dtype = np.promote_types(logits.dtype, np.float32)
     shape = logits.shape
     unary = logits.astype(dtype).reshape(-1, shape[-1])
     params = jax.tree.map(lambda matrix: matrix.astype(dtype), params)
     theta_alpha, theta_beta, theta_gamma = (jnp.asarray(t, dtype) for t in thetas)
+    spatial_method, bilateral_method = methods
+    bilateral = bilateral_features(image.astype(dtype), theta_alpha, theta_beta)
     filters = Filters(
-        normalised_filter(spatial_features(shape[:2], theta_gamma), dtype, method),
-        normalised_filter(
-            bilateral_features(image.astype(dtype), theta_alpha, theta_beta),
-            dtype,
-            method,
-        ),
+        _spatial_filter(shape[:2], theta_gamma, dtype, spatial_method),
+        normalised_filter(bilateral, dtype, bilateral_method),
     )
 
     def step(current, _):
@@ -211,15 +218,30 @@ def normalised_filter(
     if method == "lattice":
         unnormalised = partial(filter_lattice, build_lattice(features))
     else:
-        unnormalised = partial(_exact_filter_and_mix, features)
-    ones = jnp.ones((len(features), 1), dtype)
+        unnormalised = _mix_after(partial(exact_filter, features))
+    return _normalise(unnormalised, len(features), dtype)
+
+
+def _spatial_filter(shape, theta_gamma, dtype, method: SpatialMethod) -> Filter:
+    if method != "separable":
+        features = spatial_features(shape, theta_gamma)
+        return normalised_filter(features, dtype, method)
+    unnormalised = _mix_after(partial(separable_filter, shape, theta_gamma))
+    return _normalise(unnormalised, shape[0] * shape[1], dtype)
+
+
+def _mix_after(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
+    def filter_and_mix(values, mixing=None):
+        filtered = filter_values(values)
+        if mixing is None:
+            return filtered
+        return jnp.matmul(filtered, mixing.T, precision="highest")
+
+    return filter_and_mix
+
+
+def _normalise(unnormalised: Filter, points: int, dtype) -> Filter:
+    ones = jnp.ones((points, 1), dtype)
     # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
     normaliser = unnormalised(ones) + 1e-20
     return lambda values, mixing=None: unnormalised(values, mixing) / normaliser
-
-
-def _exact_filter_and_mix(features, values, mixing=None):
-    filtered = exact_filter(features, values)
-    if mixing is None:
-        return filtered
-    return jnp.matmul(filtered, mixing.T, precision="highest")

@@ -7,9 +7,8 @@ image are its pixels in row-major order.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from crfrnn_jax.checks import InputError, check_positive, check_real, check_shape
+from crfrnn_jax.checks import check_positive, check_real, check_shape, check_sides
 
 
 def spatial_features(
@@ -27,12 +26,7 @@ def spatial_features(
     Raises:
       ValueError: `shape` is not two positive numbers, or the width not positive.
     """
-    sides = shape if isinstance(shape, tuple | list) else ()
-    integers = all(isinstance(side, int | np.integer) for side in sides)
-    if len(sides) != 2 or not integers or min(sides) < 1:
-        raise InputError(
-            f"shape: expected (height, width), integers of at least 1, got {shape}"
-        )
+    check_sides("shape", shape)
     check_positive("theta_gamma", theta_gamma)
     dtype = _widest_float(theta_gamma)
     return _positions(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)

@@ -139,7 +139,7 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
             vertices,
             neighbours,
         )
-        overflowed = ~found_right | (vertices.count > capacity)
+        overflowed = ~found_right | (vertices.num_vertices > capacity)
     # Added, not selected: the derivative by the features is to be NaN, too.
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = simplex.weights + nan_if_overflowed.astype(simplex.weights.dtype)
@@ -153,7 +153,7 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
         ),
         _cut_in_pieces(vertices.is_first, capacity),
         neighbours,
-        vertices.count,
+        vertices.num_vertices,
         overflowed,
     )
 
@@ -183,14 +183,14 @@ class _Vertices(NamedTuple):
       is_first: bool [d + 1, points], whether it is the first entry of its vertex.
       rows: int32 [d + 1, points], the number of its vertex; those beyond the capacity
         share the last.
-      count: int32 scalar, the number of vertices.
+      num_vertices: int32 scalar.
     """
 
     points: jax.Array
     codes: jax.Array
     is_first: jax.Array
     rows: jax.Array
-    count: jax.Array
+    num_vertices: jax.Array
 
 
 def _number(code: jax.Array, capacity: int) -> _Vertices:
@@ -250,7 +250,7 @@ def _find_neighbours(
         # The last rows are moved back to end with all: some come again.
         start = jnp.minimum(i * chunk, rows - chunk)
         row = start + jnp.arange(chunk, dtype=jnp.int32)
-        return row, row < vertices.count
+        return row, row < vertices.num_vertices
 
     def insert(i, table):
         return hashing.insert(table, *of_chunk(i))
@@ -270,7 +270,7 @@ def _find_neighbours(
         )
 
     # As many turns as the vertices in use ask for.
-    turns = -(-jnp.minimum(vertices.count, rows) // np.int32(chunk))
+    turns = -(-jnp.minimum(vertices.num_vertices, rows) // np.int32(chunk))
     table = hashing.empty_table(vertices.codes.reshape(-1)[first])
     table = lax.fori_loop(0, turns, insert, table)
     nothing = jnp.full((num_axes, 2, rows), none, jnp.int32)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from crfrnn_jax.checks import check_at_least, check_shape
-from crfrnn_jax.crf import CRFParams, Method, crf_rnn
+from crfrnn_jax.crf import CRFParams, Method, SpatialMethod, crf_rnn
 
 
 class CRFRNN(nn.Module):
@@ -25,6 +25,7 @@ class CRFRNN(nn.Module):
       spatial_weight: the spatial weights' initial diagonal.
       bilateral_weight: the bilateral weights' initial diagonal.
       method: "lattice" or "exact", as in `crf_rnn`.
+      spatial_method: that of the spatial kernel, as in `crf_rnn`.
     """
 
     num_labels: int
@@ -35,6 +36,7 @@ class CRFRNN(nn.Module):
     spatial_weight: float = 3.0
     bilateral_weight: float = 5.0
     method: Method = "lattice"
+    spatial_method: SpatialMethod | None = None
 
     @nn.compact
     def __call__(
@@ -83,6 +85,7 @@ class CRFRNN(nn.Module):
                 theta_beta=self.theta_beta,
                 theta_gamma=self.theta_gamma,
                 method=self.method,
+                spatial_method=self.spatial_method,
             )
 
         # One image after another, not vmap: that would compute every room for every

@@ -69,6 +69,20 @@ def test_inference_with_the_authors_parameters_is_the_references():
     np.testing.assert_allclose(crf_rnn(image, logits, params), truth, atol=1e-4)
 
 
+def test_the_separable_spatial_kernel_is_the_exact_one():
+    separable = crf_rnn(*CASE, **THETAS, method="exact", spatial_method="separable")
+    truth = crf(*CASE, THETAS.values(), 5, "exact")
+    np.testing.assert_allclose(separable, truth, atol=1e-4)
+
+
+def test_each_kernel_has_its_own_method():
+    """The bilateral one alone on the lattice: neither what both nor what none give."""
+    mixed = crf_rnn(*CASE, **THETAS, spatial_method="separable")
+    for method in METHODS:
+        both = crf_rnn(*CASE, **THETAS, method=method)
+        assert 1e-3 < np.abs(mixed - both).max() < 1
+
+
 def test_initial_parameters_are_the_authors():
     params = init_crf_params(3)
     assert params._fields == ("spatial_weights", "bilateral_weights", "compatibility")

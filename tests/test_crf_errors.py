@@ -56,6 +56,10 @@ from crfrnn_jax import (
         ({"num_iterations": -1}, "num_iterations: expected at least 0, got -1"),
         ({"num_iterations": 2.0}, r"num_iterations: expected an integer, got 2\.0"),
         ({"method": "dense"}, r"method: expected one of .*'exact'.*got 'dense'"),
+        (
+            {"spatial_method": "fast"},
+            r"spatial_method: expected one of .*'separable'.*got 'fast'",
+        ),
     ],
 )
 def test_bad_arguments_raise(changes, message):

@@ -7,7 +7,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from oracles import central_difference, dense_filter
 
-from crfrnn_jax import exact, exact_filter
+from crfrnn_jax import exact, exact_filter, separable_filter, spatial_features
 
 POINTS = 130
 RNG = np.random.default_rng(0)
@@ -132,3 +132,49 @@ def test_features_that_are_not_finite_never_filter_to_numbers(bad):
 def test_bad_arguments_raise(features, values, message):
     with pytest.raises(ValueError, match=message):
         exact_filter(features, values)
+
+
+# The positions of an image's pixels
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (9, 14)])
+@pytest.mark.parametrize("theta", [0.3, 2.5, 40.0])
+def test_separable_filter_is_the_exact_one_of_the_positions(shape, theta):
+    values = RNG.normal(size=(shape[0] * shape[1], 3)).astype(np.float32)
+    features = np.asarray(spatial_features(shape, np.float32(theta)), np.float64)
+    assert_dense(separable_filter(shape, theta, values), features, values)
+
+
+def test_separable_filter_is_differentiable_in_width_and_values():
+    shape, theta = (5, 6), np.float64(1.7)
+    values = RNG.normal(size=(30, 2))
+    weights = RNG.normal(size=(30, 2))
+
+    def loss(theta, values):
+        return jnp.sum(weights * separable_filter(shape, theta, values))
+
+    with jax.enable_x64(True):
+        gradients = jax.grad(loss, (0, 1))(theta, values)
+        slope = central_difference(lambda t: loss(t, values), theta, 1.0, 1e-5)
+        np.testing.assert_allclose(gradients[0], slope, rtol=1e-7)
+        # The kernel is symmetric.
+        transposed = separable_filter(shape, theta, weights)
+        np.testing.assert_allclose(gradients[1], transposed, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": (10, 0)}, r"shape: expected \(height, width\), .*got \(10, 0\)"),
+        ({"theta_gamma": -1.0}, r"theta_gamma: expected a positive .*got -1"),
+        (
+            {"values": np.ones((9, 3))},
+            r"values: expected shape \[points=10, channels\]",
+        ),
+        ({"values": np.ones((10, 3), int)}, r"values: expected floating-point values"),
+    ],
+)
+def test_bad_arguments_of_the_separable_filter_raise(changes, message):
+    arguments = {"shape": (2, 5), "theta_gamma": 3.0, "values": np.ones((10, 3))}
+    with pytest.raises(ValueError, match=message):
+        separable_filter(**(arguments | changes))

@@ -35,10 +35,13 @@ def test_parameters_are_crf_params_with_the_authors_values(variables):
         assert variables["params"][name].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("method", ["lattice", "exact"])
-def test_layer_is_the_references_mean_field_of_each_image(method):
+@pytest.mark.parametrize(
+    ("method", "spatial_method"),
+    [("lattice", None), ("exact", None), ("exact", "separable")],
+)
+def test_layer_is_the_references_mean_field_of_each_image(method, spatial_method):
     """With parameters and widths of no symmetry, so that none is left unused."""
-    layer = layer_of(method, num_iterations=3)
+    layer = layer_of(method, num_iterations=3, spatial_method=spatial_method)
     refined = layer.apply({"params": RANDOM._asdict()}, IMAGES, LOGITS)
     assert refined.dtype == jnp.float32
     for ours, image, logits in zip(refined, IMAGES, LOGITS, strict=True):
