@@ -98,7 +98,7 @@ def mean_field_step(
     check_floating("unary", unary)
     check_floating("current", current)
     _check_params(params, sizes["labels"])
-    marginals = jax.nn.softmax(current, axis=-1)
+    marginals = _softmax(current)
     # The filters act on each label alone, so labels may be mixed within them, by the
     # weights and the compatibility at once.
     spatial, bilateral = (
@@ -107,6 +107,23 @@ def mean_field_step(
     )
     messages = filters.spatial(marginals, spatial)
     return unary - messages - filters.bilateral(marginals, bilateral)
+
+
+@jax.custom_jvp
+def _softmax(logits: jax.Array) -> jax.Array:
+    return jax.nn.softmax(logits, axis=-1)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    """Reverse mode keeps the marginals; by itself it would keep the exponentials, too.
+
+    The one label map that is kept for each iteration.
+    """
+    marginals = _softmax(*primals)
+    (tangent,) = tangents
+    mean = jnp.sum(marginals * tangent, axis=-1, keepdims=True)
+    return marginals, marginals * (tangent - mean)
 
 
 def crf_rnn(
@@ -218,7 +235,7 @@ def normalised_filter(
     if method == "lattice":
         unnormalised = partial(filter_lattice, build_lattice(features))
     else:
-        unnormalised = _mix_after(partial(exact_filter, features))
+        unnormalised = _mix_before(partial(exact_filter, features))
     return _normalise(unnormalised, len(features), dtype)
 
 
@@ -226,18 +243,17 @@ def _spatial_filter(shape, theta_gamma, dtype, method: SpatialMethod) -> Filter:
     if method != "separable":
         features = spatial_features(shape, theta_gamma)
         return normalised_filter(features, dtype, method)
-    unnormalised = _mix_after(partial(separable_filter, shape, theta_gamma))
+    unnormalised = _mix_before(partial(separable_filter, shape, theta_gamma))
     return _normalise(unnormalised, shape[0] * shape[1], dtype)
 
 
-def _mix_after(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
-    def filter_and_mix(values, mixing=None):
-        filtered = filter_values(values)
-        if mixing is None:
-            return filtered
-        return jnp.matmul(filtered, mixing.T, precision="highest")
+def _mix_before(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
+    def mix_and_filter(values, mixing=None):
+        if mixing is not None:
+            values = jnp.matmul(values, mixing.T, precision="highest")
+        return filter_values(values)
 
-    return filter_and_mix
+    return mix_and_filter
 
 
 def _normalise(unnormalised: Filter, points: int, dtype) -> Filter:

@@ -135,7 +135,11 @@ def _filter_jvp(primals, tangents):
 def _filter_and_mix(
     lattice: Lattice, values: jax.Array, mixing: jax.Array
 ) -> jax.Array:
-    return _with_room(_pass_and_mix, lattice, values, mixing)
+    # Behind a barrier nothing of it is known before `values` are. Else reverse mode
+    # through a loop with a fixed lattice would take what follows from the lattice alone
+    # out of the loop: arrays for every room.
+    barred = lax.optimization_barrier((lattice, values, mixing))
+    return _with_room(_pass_and_mix, *barred)
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)

@@ -261,12 +261,12 @@ def test_other_values_do_not_compile_again():
     assert _crf_rnn._cache_size() == compiled + 1
 
 
-def arrays_of(jaxpr):
-    """Abstract values of every equation, in the loops and branches too."""
+def equations_of(jaxpr):
+    """Every equation, in the loops and branches too."""
     for equation in jaxpr.eqns:
-        yield from (variable.aval for variable in equation.outvars)
+        yield equation
         for inner in jaxprs_in_params(equation.params):
-            yield from arrays_of(inner)
+            yield from equations_of(inner)
 
 
 def test_memory_grows_with_the_pixels_not_with_their_square():
@@ -281,10 +281,35 @@ def test_memory_grows_with_the_pixels_not_with_their_square():
 
     jaxpr = jax.make_jaxpr(gradient)(image, logits)
     sizes = [
-        np.prod(getattr(a, "shape", ()), dtype=int) for a in arrays_of(jaxpr.jaxpr)
+        np.prod(getattr(variable.aval, "shape", ()), dtype=int)
+        for equation in equations_of(jaxpr.jaxpr)
+        for variable in equation.outvars
     ]
     assert max(sizes) >= height * width * LABELS
     assert max(sizes) < 110 * height * width
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reverse_mode_keeps_one_label_map_for_each_iteration(method):
+    image, logits, params = CASE
+    num_iterations = 7
+
+    def loss(logits, params):
+        options = THETAS | {"num_iterations": num_iterations, "method": method}
+        return jnp.sum(crf_rnn(image, logits, params, **options))
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1)))(jnp.asarray(logits), params)
+    loops = [
+        equation
+        for equation in equations_of(jaxpr.jaxpr)
+        if equation.primitive.name == "scan"
+        and equation.params["length"] == num_iterations
+    ]
+    forwards, backwards = sorted(loops, key=lambda loop: loop.params["reverse"])
+    assert backwards.params["reverse"]
+    last, *kept = (variable.aval.shape for variable in forwards.outvars)
+    assert last == (HEIGHT * WIDTH, LABELS)
+    assert kept == [(num_iterations, *last)]
 
 
 # Inputs that are not finite
