@@ -29,6 +29,11 @@ HEADER = ("kernel", "d", "noise", "ramp", "channel", "labels changed", "marginal
 HEIGHT, WIDTH = 96, 120
 WIDTHS = ((160.0, 3.0), (160.0, 10.0), (80.0, 13.0), (40.0, 30.0))
 CHANNELS = (1, 3, 4)
+# Of the bilateral and of the spatial kernel: the lattice, and the truth.
+PAIRS: tuple[tuple[Method, SpatialMethod], ...] = (
+    ("lattice", "lattice"),
+    ("exact", "separable"),
+)
 
 
 def main() -> None:
@@ -46,7 +51,7 @@ def main() -> None:
         rows.append((f"spatial {theta:g}", 2, *filter_errors(features, image), "", ""))
     for alpha, beta in WIDTHS:
         for channels in CHANNELS if (alpha, beta) == WIDTHS[0] else (3,):
-            # A fourth channel: the mean of the others, each its own way.
+            # A fourth channel: the mean of the others, a little to the right.
             extra = np.roll(image, 7, axis=1).mean(axis=-1, keepdims=True)
             of_kernel = np.concatenate([image, extra], axis=-1)[..., :channels]
             features = bilateral_features(of_kernel, alpha, beta)
@@ -71,17 +76,11 @@ def filter_errors(features: jax.Array, image: np.ndarray) -> tuple[float, ...]:
     values = jnp.asarray(signals - signals.mean(axis=0), jnp.float32)
     lattice, exact = (
         np.asarray(normalised_filter(features, jnp.float32, method)(values), np.float64)
-        for method, _ in METHODS
+        for method, _ in PAIRS
     )
     error = np.sqrt(np.mean((lattice - exact) ** 2, axis=0))
     signal = np.sqrt(np.mean((exact - exact.mean(axis=0)) ** 2, axis=0))
     return tuple(float(x) for x in error / signal)
-
-
-METHODS: tuple[tuple[Method, SpatialMethod], ...] = (
-    ("lattice", "lattice"),
-    ("exact", "separable"),
-)
 
 
 def crf_changes(
@@ -100,7 +99,7 @@ def crf_changes(
                 spatial_method=spatial_method,
             )
         )
-        for method, spatial_method in METHODS
+        for method, spatial_method in PAIRS
     ]
     labels = [jnp.argmax(q, axis=-1) for q in marginals]
     changed = jnp.mean(labels[0] != labels[1])

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from inputs import LABELS, add_noise, count_vertices, load_image, make_logits
+from inputs import LABELS, count_vertices, load_image, make_logits
 from measuring import interleaved_medians, report, time_once
 
 from crfrnn_jax import crf_rnn, init_crf_params
@@ -47,7 +47,9 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description="How the CRF's cost grows.")
     parser.add_argument("--image", help="a photograph, instead of a made-up scene")
-    parser.add_argument("--subjects", nargs="+", default=list(subjects))
+    parser.add_argument(
+        "--subjects", nargs="+", choices=list(subjects), default=list(subjects)
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plot", help="where to draw the figures, on log axes")
     parser.add_argument("--out", help="where to write the figures as JSON")
@@ -80,13 +82,12 @@ def labels(image: np.ndarray) -> Iterator[Case]:
 def vertices(image: np.ndarray) -> Iterator[Case]:
     """From those of the image to nearly as many as there may be."""
     for sigma in (0, 2, 4, 8, 16, 32):
-        noise = np.random.default_rng(0).normal(size=image.shape)
-        noisy = np.clip(image + sigma * noise, 0, 255).astype(np.uint8)
+        noisy = with_noise(image, sigma)
         yield Case(count_vertices(noisy, 160.0, 3.0), noisy)
 
 
 def dimensions(image: np.ndarray) -> Iterator[Case]:
-    """From d = 3 to 8: one to six channels, the later ones copies of the first."""
+    """From d = 3 to 8: one to six channels, the later ones the first, moved."""
     moved = np.roll(image, (11, 17), axis=(0, 1))
     channels = np.concatenate([image, moved], axis=-1)
     for count in (1, 2, 3, 4, 6):
@@ -95,9 +96,15 @@ def dimensions(image: np.ndarray) -> Iterator[Case]:
 
 def batch(image: np.ndarray) -> Iterator[Case]:
     """One to eight images, each with noise of its own."""
-    images = np.stack([add_noise(image, 0, seed) for seed in range(8)])
+    images = np.stack([with_noise(image, 1.0, seed) for seed in range(8)])
     for count in (1, 2, 4, 8):
         yield Case(count, images[:count])
+
+
+def with_noise(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    """The image with noise of a standard deviation."""
+    noise = np.random.default_rng(seed).normal(size=image.shape)
+    return np.clip(np.round(image + sigma * noise), 0, 255).astype(np.uint8)
 
 
 def measure(subject: str, case: Case, repeats: int) -> tuple:

@@ -60,9 +60,8 @@ def main() -> None:
         "bilateral": bilateral_features(image, 160.0, 3.0),
     }
     stages = {"bandwidth": bandwidth_stage()}
-    step_size = (
-        3.0 * values.nbytes
-    )  # current and unary are read, the new logits written
+    # The current logits and the unary are read, the new logits written.
+    step_size = 3.0 * values.nbytes
     for kernel, of_kernel in features.items():
         lattice = build_lattice(of_kernel)
         stages[f"{kernel} set-up"] = Stage(

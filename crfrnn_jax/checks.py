@@ -108,7 +108,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_sides(name: str, shape: object) -> None:
-    """Raises unless `shape` is (height, width)."""
+    """Raises InputError unless `shape` is (height, width)."""
     sides = shape if isinstance(shape, tuple | list) else ()
     integers = all(isinstance(side, int | np.integer) for side in sides)
     if len(sides) != 2 or not integers or min(sides) < 1:

@@ -9,7 +9,7 @@ it differs from the paper's text.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,24 @@ Method = Literal["lattice", "exact"]
 METHODS = get_args(Method)
 SpatialMethod = Literal["lattice", "exact", "separable"]
 SPATIAL_METHODS = get_args(SpatialMethod)
-# Of values [points, channels], and of a matrix [mixed, channels] or None by which they
-# are mixed.
-Filter = Callable[..., jax.Array]
+
+
+class Filter(Protocol):
+    """A linear filter of each channel alone, between points."""
+
+    def __call__(
+        self, values: jax.Array, mixing: jax.Array | None = None, /
+    ) -> jax.Array:
+        """Filters values [points, channels] @ mixing.T, or the values themselves.
+
+        Args:
+          values: float [points, channels].
+          mixing: float [mixed, channels] or None.
+
+        Returns:
+          float [points, mixed] or [points, channels].
+        """
+        ...
 
 
 class CRFParams(NamedTuple):
@@ -56,7 +71,7 @@ class CRFParams(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """The two kernels' normalised filters."""
+    """The two kernels' normalised filters, as from `normalised_filter`."""
 
     spatial: Filter
     bilateral: Filter
@@ -98,7 +113,8 @@ def mean_field_step(
     check_floating("unary", unary)
     check_floating("current", current)
     _check_params(params, sizes["labels"])
-    marginals = _softmax(current)
+    # Messages of half precision would be rounded on their way.
+    marginals = _softmax(current.astype(np.promote_types(current.dtype, np.float32)))
     # The filters act on each label alone, so labels may be mixed within them, by the
     # weights and the compatibility at once.
     spatial, bilateral = (
@@ -178,7 +194,8 @@ def crf_rnn(
     for name, theta in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_positive(f"theta_{name}", theta)
     check_choice("method", method, METHODS)
-    spatial_method = spatial_method or method
+    if spatial_method is None:
+        spatial_method = method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
     methods = spatial_method, method
     return _crf_rnn(image, logits, params, thetas, int(num_iterations), methods)

@@ -97,5 +97,6 @@ def _separable_filter(shape, theta_gamma, values):
 
 def _kernel_of_side(side: int, theta: jax.typing.ArrayLike, dtype) -> jax.Array:
     """exp(-(i - j)^2 / 2 theta^2) between the places of a side: [side, side]."""
-    place = jnp.arange(side, dtype=dtype) / jnp.asarray(theta, dtype)
-    return jnp.exp(-0.5 * (place[:, None] - place[None]) ** 2)
+    place = jnp.arange(side, dtype=dtype)
+    distance = (place[:, None] - place[None]) / jnp.asarray(theta, dtype)
+    return jnp.exp(-0.5 * distance**2)

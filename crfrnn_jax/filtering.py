@@ -45,7 +45,7 @@ def filter_lattice(
     Args:
       lattice: from `build_lattice`.
       values: float [points, channels].
-      mixing: float [mixed, channels]; if given, the result is that of values
+      mixing: finite float [mixed, channels]; if given, the result is that of values
         @ mixing.T. Faster than to mix before, as it is done among the vertices, of
         which there mostly are fewer than points.
 
@@ -102,12 +102,15 @@ def _filter_jvp(primals, tangents):
     Autodiff would keep the vertices for every choice of room, and could not reverse the
     blur's loops, whose number of turns is traced.
     """
-    lattice, values = primals
-    of_weights, of_values = tangents[0].barycentric, tangents[1]
-    filtered = _filter(lattice, values)
+    return _filter(*primals), _tangent_of_filter(*primals, *tangents)
+
+
+def _tangent_of_filter(lattice, values, of_lattice, of_values):
+    """The filter's derivative, where either tangent may be a `SymbolicZero`."""
+    of_weights = of_lattice.barycentric
     lattice = lattice._replace(barycentric=_differentiate_once(lattice.barycentric))
     if isinstance(of_weights, SymbolicZero):
-        return filtered, _filter(lattice, of_values)
+        return _filter(lattice, of_values)
 
     if isinstance(of_values, SymbolicZero):
         of_values = jnp.zeros_like(values)
@@ -127,8 +130,7 @@ def _filter_jvp(primals, tangents):
         )
         return jnp.concatenate([of_values, of_weights.T], axis=1)
 
-    tangent = _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
-    return filtered, tangent
+    return _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
 
 
 @jax.custom_jvp
@@ -156,7 +158,7 @@ def _filter_and_mix_jvp(primals, tangents):
         of_mixed += _mix(of_values, mixing)
     if not isinstance(of_mixing, SymbolicZero):
         of_mixed += _mix(values, of_mixing)
-    _, tangent = _filter_jvp((lattice, mixed), (of_lattice, of_mixed))
+    tangent = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
     return _filter_and_mix(*primals), tangent
 
 

@@ -1,9 +1,10 @@
 """A hash table in which codes are found.
 
 Open addressing with double hashing: a code has a sequence of slots, and lies in the
-first of them that was free when it came. All codes try their next slot at once, turn
-after turn, until each is placed; of several at one free slot the one that stands first
-in the array gets it. So the same table comes out of every run, on every backend.
+first of them that was free when it came. Codes that come together try their next slot
+at once, turn after turn, until each is placed; of several at one free slot the one that
+stands first in the array gets it. So the same table comes out of every run, on every
+backend.
 
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
@@ -46,6 +47,9 @@ def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable
       entries: int32 [n], of the table's codes; that some are there already does no
         harm.
       wanted: bool [n], which of them to put in.
+
+    Returns:
+      The table with these entries in it.
     """
     hashes = _hash(_read(table.codes, entries))
     size = len(table.slots)

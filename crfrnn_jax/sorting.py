@@ -6,7 +6,8 @@ import numpy as np
 from jax import lax
 
 # Rows that are sorted side by side: XLA's CPU backend sorts on one thread, and of many
-# sorts that might run at once it may leave most to the same.
+# sorts that might run at once it may leave most to the same. As many as the cores of
+# the machine that this was measured on.
 _ROWS = 2
 
 
@@ -62,8 +63,7 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
         return ordered, places
 
     nothing = (jnp.zeros_like(codes), jnp.zeros(codes.shape, jnp.int32))
-    turns = np.int32(-(-rows // together))
-    return lax.fori_loop(np.int32(0), turns, sort_rows, nothing)
+    return lax.fori_loop(0, -(-rows // together), sort_rows, nothing)
 
 
 def _take_each(array: jax.Array, order: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     starts = lattice.piece_starts[: num_pieces(entries, rows) + 1]
     start, last = starts[:-1], starts[1:] - 1
     # A piece's last entry takes the places that are left in it, and divides its weight
-    # between them. No weight is 0, which would make NaN of what is infinite.
+    # between them: places of weight 0 would make NaN of what is infinite.
     part_of_last = 1 / (PIECE - (last - start)).astype(weights_of.dtype)
 
     # A scatter of all the entries runs on one thread of a CPU, and longer than to

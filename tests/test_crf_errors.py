@@ -60,6 +60,7 @@ from crfrnn_jax import (
             {"spatial_method": "fast"},
             r"spatial_method: expected one of .*'separable'.*got 'fast'",
         ),
+        ({"spatial_method": ""}, r"spatial_method: expected one of .*got ''"),
     ],
 )
 def test_bad_arguments_raise(changes, message):
@@ -87,8 +88,12 @@ def test_bad_arguments_raise(changes, message):
 def test_bad_arguments_of_a_step_raise(changes, message):
     logits = np.ones((4, LABELS), np.float32)
     arguments = {"current": logits, "unary": logits, "params": CASE[2]} | changes
+
+    def identity(values, mixing=None, /):
+        return values if mixing is None else jnp.matmul(values, mixing.T)
+
     with pytest.raises(ValueError, match=message):
-        mean_field_step(**arguments, filters=Filters(lambda x: x, lambda x: x))
+        mean_field_step(**arguments, filters=Filters(identity, identity))
 
 
 def test_unknown_methods_of_a_filter_raise():

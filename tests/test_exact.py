@@ -145,6 +145,23 @@ def test_separable_filter_is_the_exact_one_of_the_positions(shape, theta):
     assert_dense(separable_filter(shape, theta, values), features, values)
 
 
+def test_separable_filter_under_vmap_is_a_loop():
+    shape, thetas = (4, 5), np.float32([0.7, 3.0])
+    values = RNG.normal(size=(2, 20, 3)).astype(np.float32)
+    together = jax.vmap(lambda t, v: separable_filter(shape, t, v))(thetas, values)
+    for ours, theta, of_item in zip(together, thetas, values, strict=True):
+        alone = separable_filter(shape, theta, of_item)
+        np.testing.assert_allclose(ours, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_separable_filter_sums_half_precision_in_single():
+    """400 ones under a kernel that is nearly flat: bfloat16 would stop at 256."""
+    ones = jnp.ones((400, 1), jnp.bfloat16)
+    filtered = separable_filter((20, 20), 1e4, ones)
+    assert filtered.dtype == jnp.bfloat16
+    np.testing.assert_allclose(filtered.astype(np.float32), 400, rtol=2**-8)
+
+
 def test_separable_filter_is_differentiable_in_width_and_values():
     shape, theta = (5, 6), np.float64(1.7)
     values = RNG.normal(size=(30, 2))

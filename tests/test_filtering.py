@@ -15,6 +15,7 @@ from test_lattice import KINDS, POINTS, features_of
 from crfrnn_jax import build_lattice, filter_lattice, rooms
 
 VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
+MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
 
 
 def relative_error(ours, truth):
@@ -75,8 +76,11 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
     assert rooms._LEAST_ROWS <= rows < 1.1 * rooms._LEAST_ROWS
     low, high = ROOMS[room]
     assert low * rows < int(lattice.num_vertices) < high * rows
-    filtered = filter_lattice(lattice, values)
-    assert relative_error(filtered, oracle.filter(values)) < 1e-5
+    truth = oracle.filter(values)
+    assert relative_error(filter_lattice(lattice, values), truth) < 1e-5
+    mixing = MIXING[:, :2]
+    mixed = filter_lattice(lattice, values, mixing)
+    assert relative_error(mixed, truth @ mixing.T) < 1e-5
 
     def derivatives(weights, values):
         def of_weights_and_values(weights, values):
@@ -97,14 +101,23 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
         assert relative_error(ours, np.asarray(truth)) < 1e-5
 
 
-MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
-
-
 def test_mixing_among_the_vertices_is_mixing_the_values():
     lattice = build_lattice(features_of("spread", 3))
     mixed = filter_lattice(lattice, VALUES, MIXING)
     assert mixed.shape == (POINTS, 2)
     assert relative_error(mixed, filter_lattice(lattice, VALUES @ MIXING.T)) < 1e-6
+
+
+def test_mixing_under_vmap_is_a_loop():
+    batch = np.stack([features_of("spread", 3), features_of("clustered", 3)])
+    mixings = np.stack([MIXING, 2 - MIXING])
+
+    def filter_and_mix(features, mixing):
+        return filter_lattice(build_lattice(features), VALUES, mixing)
+
+    together = jax.vmap(filter_and_mix)(batch, mixings)
+    for ours, *alone in zip(together, batch, mixings, strict=True):
+        assert relative_error(ours, np.asarray(filter_and_mix(*alone))) < 1e-6
 
 
 @pytest.mark.parametrize("moved", ["features", "values", "mixing", "all"])
@@ -350,10 +363,10 @@ def test_values_that_are_not_finite_stay_among_their_neighbours(bad):
 
 
 def test_an_infinite_value_is_one_wherever_it_stands():
-    """Also among the points that come again with the last chunk, moved back."""
-    points = 5000
+    """Also last in a piece that is not full: of 13 entries, a vertex has 8 and 5."""
+    points = 13
     lattice = build_lattice(np.full((points, 1), 0.3, np.float32))
-    for place in (10, 2000, 4999):
+    for place in (0, 7, 8, 12):
         values = np.ones((points, 1), np.float32)
         values[place] = np.inf
         assert np.isposinf(filter_lattice(lattice, values)).all()
@@ -375,6 +388,20 @@ def test_bad_values_raise(values, message):
     lattice = build_lattice(features_of("spread", 2))
     with pytest.raises(ValueError, match=message):
         filter_lattice(lattice, values)
+
+
+@pytest.mark.parametrize(
+    ("mixing", "message"),
+    [
+        (np.ones(3), r"mixing: expected shape \[mixed, channels=3\], got \[3\]"),
+        (np.ones((3, 2)), r"mixing: expected shape .*channels=3\], got \[3, 2\]"),
+        (np.ones((3, 3), int), r"mixing: expected floating-point .*got dtype int"),
+    ],
+)
+def test_bad_mixing_raises(mixing, message):
+    lattice = build_lattice(features_of("spread", 2))
+    with pytest.raises(ValueError, match=message):
+        filter_lattice(lattice, VALUES, mixing)
 
 
 def test_what_is_no_lattice_is_named():

@@ -17,6 +17,7 @@ LAYERS = [
     "simplex",
     "codes",
     "hashing",
+    "neighbours",
     "sorting",
     "rooms",
     "lattice",

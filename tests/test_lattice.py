@@ -131,7 +131,7 @@ def _build_with(monkeypatch, features, **replaced):
 
 @pytest.mark.parametrize("hashed", [False, True])
 def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
-    """Codes too long to share a word with their row, and hashes of the vertices.
+    """Codes too long to share a word with their place, and hashes of the vertices.
 
     They may number the vertices differently, so only what is filtered is compared.
     """
@@ -287,9 +287,9 @@ def test_bad_features_raise(features, message):
         build_lattice(features)
 
 
-def test_more_entries_than_an_int32_counts_raise():
-    features = jax.ShapeDtypeStruct((2**29, 3), jnp.float32)
-    with pytest.raises(ValueError, match=r"features: .*2\*\*31, got shape \[536870912"):
+def test_more_entries_than_the_hash_table_counts_raise():
+    features = jax.ShapeDtypeStruct((2**28, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"features: .*2\*\*30, got shape \[268435456"):
         jax.eval_shape(build_lattice, features)
 
 

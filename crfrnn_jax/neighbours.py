@@ -1,0 +1,138 @@
+"""Which vertices of a lattice lie beside each other, found by their codes.
+
+Everything here must be traced in a 64-bit context (`jax.enable_x64`).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from crfrnn_jax import codes, hashing
+from crfrnn_jax.simplex import Simplex
+
+# Rows that are put into the table, and looked up, together: few enough to stay in a
+# core's cache.
+_CHUNK = 8192
+
+
+class SortedEntries(NamedTuple):
+    """The entries as they are sorted: by remainder, then by code.
+
+    Attributes:
+      points: int32 [d + 1, points], the point of each entry.
+      codes: int64 [d + 1, points], the code of each entry's vertex.
+      is_first: bool [d + 1, points], whether it is the first entry of its vertex.
+      vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
+        last row.
+      num_vertices: int32 scalar.
+    """
+
+    points: jax.Array
+    codes: jax.Array
+    is_first: jax.Array
+    vertex_ids: jax.Array
+    num_vertices: jax.Array
+
+
+def find_neighbours(
+    entries: SortedEntries, capacity: int, places: jax.Array
+) -> jax.Array:
+    """Forward and backward neighbours of the vertices.
+
+    Args:
+      entries: the sorted entries.
+      capacity: the most vertices; there is a row more than that.
+      places: int64 [d], of the codes' digits.
+
+    Returns:
+      int32 [d + 1, 2, rows], rows - 1 for none.
+    """
+    inside, wrapped = codes.axis_steps(places)  # [axes]
+    rows, num_axes = capacity + 1, len(inside)
+    none = rows - 1
+    first = _first_entries(rows, entries)
+    axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
+    chunk = min(_CHUNK, rows)
+
+    def of_chunk(i):
+        """Numbers of rows, and which are in use."""
+        # The last rows are moved back to end with all: some come again.
+        start = jnp.minimum(i * chunk, rows - chunk)
+        row = start + jnp.arange(chunk, dtype=jnp.int32)
+        return row, row < entries.num_vertices
+
+    def insert(i, table):
+        return hashing.insert(table, *of_chunk(i))
+
+    def find(i, neighbours):
+        row, in_use = of_chunk(i)
+        has_remainder = (first[row] >= entries.codes.shape[1])[None]
+        steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
+        forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
+        forward = jnp.where(exists & in_use[None], forward, none)
+        neighbours = lax.dynamic_update_slice(
+            neighbours, forward[:, None], (jnp.int32(0), jnp.int32(0), row[0])
+        )
+        # A step back is the inverse of a step forward.
+        return neighbours.at[axis, 1, jnp.where(forward == none, rows, forward)].set(
+            jnp.broadcast_to(row, forward.shape), mode="drop"
+        )
+
+    # As many turns as the vertices in use ask for. Of hashes two may be the same: both
+    # are put in, and what is found wrongly, `is_free_of_collisions` sees.
+    turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
+    table = hashing.empty_table(entries.codes.reshape(-1)[first])
+    table = lax.fori_loop(0, turns, insert, table)
+    nothing = jnp.full((num_axes, 2, rows), none, jnp.int32)
+    return lax.fori_loop(0, turns, find, nothing)
+
+
+def _first_entries(rows: int, entries: SortedEntries) -> jax.Array:
+    """The first entry of each vertex, int32 [rows]; 0 where there is none."""
+    entry = jnp.arange(entries.vertex_ids.size, dtype=jnp.int32)
+    vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
+    return jnp.zeros(rows, jnp.int32).at[vertex].set(entry, mode="drop")
+
+
+def is_free_of_collisions(
+    simplex: Simplex, entries: SortedEntries, neighbours: jax.Array
+) -> jax.Array:
+    """Whether equal codes were equal vertices, wherever codes were compared.
+
+    Compared are all entries with the one before of the same code, and all vertices with
+    their neighbours: the quotients, as where they and the codes agree the remainders do
+    too.
+    """
+    num_remainders, points = simplex.rank.shape
+    d = num_remainders - 1
+
+    def quotients_at(point, remainder):
+        at = jax.tree.map(lambda field: field[..., point], simplex)
+        return codes.quotients(at, remainder, d)
+
+    def same_vertex(of_remainder):
+        remainder, point, is_first = of_remainder
+        own = quotients_at(point, remainder)
+        return jnp.all((own == jnp.roll(own, 1, axis=1)) | is_first[None])
+
+    first = _first_entries(neighbours.shape[2], entries)
+    of_row = quotients_at(entries.points.reshape(-1)[first], first // points)
+    has_remainder = (first >= points)[None]
+    none = of_row.shape[1] - 1
+
+    def one_step_apart(axis):
+        forward, inside, wrapped = axis
+        steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
+        joined = of_row[:, forward] == of_row + steps
+        return jnp.all(joined | (forward == none)[None])
+
+    # Loops, of which one turn is compiled and not d + 1: this hardly ever runs.
+    remainders = jnp.arange(num_remainders, dtype=jnp.int32)
+    shared = lax.map(same_vertex, (remainders, entries.points, entries.is_first))
+    joined = lax.map(
+        one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_digits(d)))
+    )
+    return jnp.all(shared) & jnp.all(joined)
