@@ -142,6 +142,7 @@ def measure(subject: str, case: Case, repeats: int) -> tuple:
 def draw(rows: list[tuple], path: str) -> None:
     """Time against size, one panel for each subject."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     subjects = list(dict.fromkeys(row[0] for row in rows))
     figure = Figure(figsize=(3.2 * len(subjects), 3), layout="constrained")
@@ -155,6 +156,11 @@ def draw(rows: list[tuple], path: str) -> None:
         panel.loglog(size, proportional, ":", color="grey", label="proportional")
         panel.set_xlabel("megapixels" if subject == "pixels" else subject)
         panel.set_ylabel("ms")
+        # Ticks between the powers of ten would print over each other.
+        ends = [size[0], size[-1]]
+        panel.set_xticks(ends, [f"{end:.3g}" for end in ends])
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
     panels[0].legend()
     figure.savefig(Path(path), dpi=120)
 
