@@ -173,8 +173,8 @@ def crf_rnn(
       theta_gamma: width of the spatial kernel in pixels, positive.
       method: "lattice", linear in the pixels, or "exact", quadratic.
       spatial_method: how the spatial kernel is filtered, if not as the bilateral one:
-        "separable" is exact and takes two matrix products, fast on an accelerator or a
-        small image.
+        "separable" is exact and takes two matrix products, whose time grows with the
+        pixels times height + width.
 
     Returns:
       Logits [height, width, labels] of the last iteration, not normalised; float32, or

@@ -20,6 +20,7 @@ _STRICT = {
     "test_hashing",
     "test_lattice",
     "test_layers",
+    "test_mixing",
     "test_rooms",
     "test_simplex",
     "test_sorting",

@@ -1,0 +1,75 @@
+"""Mixing channels within the filter is mixing the values before it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_filtering import MIXING, VALUES, relative_error
+from test_lattice import POINTS, features_of
+
+from crfrnn_jax import build_lattice, filter_lattice
+
+
+def test_mixing_among_the_vertices_is_mixing_the_values():
+    lattice = build_lattice(features_of("spread", 3))
+    mixed = filter_lattice(lattice, VALUES, MIXING)
+    assert mixed.shape == (POINTS, 2)
+    assert relative_error(mixed, filter_lattice(lattice, VALUES @ MIXING.T)) < 1e-6
+
+
+def test_mixing_under_vmap_is_a_loop():
+    batch = np.stack([features_of("spread", 3), features_of("clustered", 3)])
+    mixings = np.stack([MIXING, 2 - MIXING])
+
+    def filter_and_mix(features, mixing):
+        return filter_lattice(build_lattice(features), VALUES, mixing)
+
+    together = jax.vmap(filter_and_mix)(batch, mixings)
+    for ours, *alone in zip(together, batch, mixings, strict=True):
+        assert relative_error(ours, np.asarray(filter_and_mix(*alone))) < 1e-6
+
+
+@pytest.mark.parametrize("moved", ["features", "values", "mixing", "all"])
+def test_derivatives_of_mixing_are_those_of_mixed_values(moved):
+    """In each argument alone, for which the rule has ways of its own, and in all."""
+    arguments = {
+        "features": features_of("spread", 3),
+        "values": VALUES,
+        "mixing": MIXING,
+    }
+    names = [moved] if moved != "all" else list(arguments)
+    rng = np.random.default_rng(6)
+    moves = [rng.normal(size=arguments[n].shape).astype(np.float32) for n in names]
+    other = rng.normal(size=(POINTS, 2)).astype(np.float32)
+
+    def derivatives(mix):
+        def function(*moved):
+            a = arguments | dict(zip(names, moved, strict=True))
+            return mix(build_lattice(a["features"]), a["values"], a["mixing"])
+
+        at = tuple(jnp.asarray(arguments[name]) for name in names)
+        _, tangent = jax.jvp(function, at, tuple(moves))
+        _, transpose = jax.vjp(function, *at)
+        return tangent, *transpose(jnp.asarray(other))
+
+    ours = jax.jit(lambda: derivatives(filter_lattice))()
+    truth = jax.jit(
+        lambda: derivatives(lambda x, v, m: filter_lattice(x, jnp.matmul(v, m.T)))
+    )()
+    for one, expected in zip(ours, truth, strict=True):
+        assert np.abs(expected).max() > 0.1
+        assert relative_error(one, np.asarray(expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mixing", "message"),
+    [
+        (np.ones(3), r"mixing: expected shape \[mixed, channels=3\], got \[3\]"),
+        (np.ones((3, 2)), r"mixing: expected shape .*channels=3\], got \[3, 2\]"),
+        (np.ones((3, 3), int), r"mixing: expected floating-point .*got dtype int"),
+    ],
+)
+def test_bad_mixing_raises(mixing, message):
+    lattice = build_lattice(features_of("spread", 2))
+    with pytest.raises(ValueError, match=message):
+        filter_lattice(lattice, VALUES, mixing)
