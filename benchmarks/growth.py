@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from inputs import LABELS, count_vertices, load_image, make_logits
+from inputs import LABELS, count_vertices, load_image, make_logits, with_noise
 from measuring import interleaved_medians, report, time_once
 
 from crfrnn_jax import crf_rnn, init_crf_params
@@ -101,12 +100,6 @@ def batch(image: np.ndarray) -> Iterator[Case]:
         yield Case(count, images[:count])
 
 
-def with_noise(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
-    """The image with noise of a standard deviation."""
-    noise = np.random.default_rng(seed).normal(size=image.shape)
-    return np.clip(np.round(image + sigma * noise), 0, 255).astype(np.uint8)
-
-
 def measure(subject: str, case: Case, repeats: int) -> tuple:
     """A row of the table."""
     image = case.image
@@ -115,13 +108,11 @@ def measure(subject: str, case: Case, repeats: int) -> tuple:
     params = init_crf_params(case.labels)
     if image.ndim == 4:
         logits = jnp.stack([logits] * len(image))
-        layer: nn.Module = CRFRNN(case.labels)
-        variables = {"params": params._asdict()}
-        refine = jax.jit(partial(layer.apply, variables))
-        vertices = count_vertices(image[0], 160.0, 3.0)
+        layer = CRFRNN(case.labels)
+        refine = jax.jit(partial(layer.apply, {"params": params._asdict()}))
     else:
         refine = jax.jit(lambda image, logits: crf_rnn(image, logits, params))
-        vertices = count_vertices(image, 160.0, 3.0)
+    first = image[0] if image.ndim == 4 else image
     compiled = refine.lower(image, logits).compile()
     memory = compiled.memory_analysis()
     timers = {"ours": partial(time_once, lambda: compiled(image, logits))}
@@ -132,7 +123,7 @@ def measure(subject: str, case: Case, repeats: int) -> tuple:
     return (
         subject,
         float(case.size),
-        vertices,
+        count_vertices(first, 160.0, 3.0),
         1e3 * seconds,
         1e9 * seconds / points,
         reserved / 2**20,

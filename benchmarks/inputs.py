@@ -46,13 +46,12 @@ def add_noise(image: np.ndarray, num_vertices: int, seed: int = 0) -> np.ndarray
     Returns:
       uint8 [height, width, 3].
     """
-    noise = np.random.default_rng(seed).normal(size=image.shape)
     low, high = 0.0, 64.0
-    noisy = _to_uint8(image)
+    noisy = with_noise(image, 0.0, seed)
     count = count_vertices(noisy, 160.0, 3.0)
     while abs(count - num_vertices) > 0.02 * num_vertices and high - low > 1e-3:
         sigma = (low + high) / 2
-        noisy = _to_uint8(image + sigma * noise)
+        noisy = with_noise(image, sigma, seed)
         count = count_vertices(noisy, 160.0, 3.0)
         low, high = (sigma, high) if count < num_vertices else (low, sigma)
     return noisy
@@ -75,5 +74,7 @@ def count_vertices(image, theta_alpha: float, theta_beta: float) -> int:
     return int(build_lattice(features).num_vertices)
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+def with_noise(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    """The image [height, width, 3] with noise of a standard deviation, as uint8."""
+    noise = np.random.default_rng(seed).normal(size=image.shape)
+    return np.clip(np.round(image + sigma * noise), 0, 255).astype(np.uint8)

@@ -25,7 +25,7 @@ from crfrnn_jax.checks import (
     check_real,
     check_shape,
 )
-from crfrnn_jax.exact import exact_filter, separable_filter
+from crfrnn_jax.exact import exact_filter, filter_sides, side_kernels
 from crfrnn_jax.features import bilateral_features, spatial_features
 from crfrnn_jax.filtering import filter_lattice
 from crfrnn_jax.lattice import build_lattice
@@ -260,7 +260,8 @@ def _spatial_filter(shape, theta_gamma, dtype, method: SpatialMethod) -> Filter:
     if method != "separable":
         features = spatial_features(shape, theta_gamma)
         return normalised_filter(features, dtype, method)
-    unnormalised = _mix_before(partial(separable_filter, shape, theta_gamma))
+    kernels = side_kernels(shape, theta_gamma, dtype)
+    unnormalised = _mix_before(partial(filter_sides, kernels))
     return _normalise(unnormalised, shape[0] * shape[1], dtype)
 
 

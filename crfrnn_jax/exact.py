@@ -4,7 +4,7 @@ Of any features in quadratic time, and of the positions of an image's pixels, wh
 a regular grid, by a product along each side.
 """
 
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,22 +81,43 @@ def separable_filter(
     height, width = shape
     check_shape("values", values, "points channels", {"points": height * width})
     check_floating("values", values)
-    return _separable_filter((int(height), int(width)), theta_gamma, values)
-
-
-@partial(jax.jit, static_argnames="shape")
-def _separable_filter(shape, theta_gamma, values):
-    height, width = shape
+    values = jnp.asarray(values)
     dtype = np.promote_types(values.dtype, np.float32)
-    rows, columns = (_kernel_of_side(s, theta_gamma, dtype) for s in shape)
-    image = values.astype(dtype).reshape(height, width, -1)
-    image = jnp.einsum("yh,hwc->ywc", rows, image, precision="highest")
-    image = jnp.einsum("xw,ywc->yxc", columns, image, precision="highest")
+    return filter_sides(side_kernels((height, width), theta_gamma, dtype), values)
+
+
+class SideKernels(NamedTuple):
+    """The two factors of the kernel of an image's positions.
+
+    Attributes:
+      rows: float [height, height].
+      columns: float [width, width].
+    """
+
+    rows: jax.Array
+    columns: jax.Array
+
+
+def side_kernels(
+    shape: tuple[int, int],
+    theta: jax.typing.ArrayLike,
+    dtype: jax.typing.DTypeLike,
+) -> SideKernels:
+    """exp(-(i - j)^2 / 2 theta^2) between the places of each side."""
+
+    def of_side(side):
+        place = jnp.arange(side, dtype=dtype)
+        distance = (place[:, None] - place[None]) / jnp.asarray(theta, dtype)
+        return jnp.exp(-0.5 * distance**2)
+
+    return SideKernels(*map(of_side, shape))
+
+
+@jax.jit
+def filter_sides(kernels: SideKernels, values: jax.Array) -> jax.Array:
+    """Filters values [height * width, channels] along the columns, then the rows."""
+    shape = len(kernels.rows), len(kernels.columns), -1
+    image = values.astype(kernels.rows.dtype).reshape(shape)
+    image = jnp.einsum("yh,hwc->ywc", kernels.rows, image, precision="highest")
+    image = jnp.einsum("xw,ywc->yxc", kernels.columns, image, precision="highest")
     return image.reshape(values.shape).astype(values.dtype)
-
-
-def _kernel_of_side(side: int, theta: jax.typing.ArrayLike, dtype) -> jax.Array:
-    """exp(-(i - j)^2 / 2 theta^2) between the places of a side: [side, side]."""
-    place = jnp.arange(side, dtype=dtype)
-    distance = (place[:, None] - place[None]) / jnp.asarray(theta, dtype)
-    return jnp.exp(-0.5 * distance**2)

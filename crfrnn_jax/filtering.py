@@ -141,7 +141,7 @@ def _filter_and_mix(
     # through a loop with a fixed lattice would take what follows from the lattice alone
     # out of the loop: arrays for every room.
     barred = lax.optimization_barrier((lattice, values, mixing))
-    return _with_room(_pass_and_mix, *barred)
+    return _with_room(_pass, *barred)
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)
@@ -207,15 +207,12 @@ def _with_room(
     return with_room(function, rows, lattice.num_vertices, lattice, *arguments)
 
 
-def _pass(rows, lattice, values, *, reverse=False):
-    """The filter, or in reverse its transpose."""
+def _pass(rows, lattice, values, mixing=None, *, reverse=False):
+    """The filter, or in reverse its transpose; mixed if `mixing` is given."""
     vertices = splat(lattice, rows, values)
+    if mixing is not None:
+        vertices = _mix(vertices, mixing)
     return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=reverse))
-
-
-def _pass_and_mix(rows, lattice, values, mixing):
-    vertices = _mix(splat(lattice, rows, values), mixing)
-    return slice_vertices(lattice, blur(lattice, rows, vertices))
 
 
 def _tangent(rows, lattice, values, of_values, of_weights):

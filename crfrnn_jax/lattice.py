@@ -16,7 +16,7 @@ from crfrnn_jax.neighbours import (
     is_free_of_collisions,
 )
 from crfrnn_jax.simplex import embed
-from crfrnn_jax.sorting import sort_with_places
+from crfrnn_jax.sorting import sort_with_places, take_each
 
 # Entries that are summed up at once when values are splatted. Fewer make more pieces,
 # whose sums are added one after another; more make more of a piece that is not filled.
@@ -131,7 +131,7 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
         simplex = embed(features.T)
         digits = codes.digits_of(simplex)
         entries = _sort_entries(codes.encode(simplex, digits), capacity)
-        neighbours = find_neighbours(entries, capacity, digits.places)
+        neighbours = find_neighbours(entries, digits.places)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
@@ -168,8 +168,7 @@ def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
 
 def _sort_weights(barycentric: jax.Array, points: jax.Array) -> jax.Array:
     """Barycentric weights [d + 1, points] in the order of the entries' points."""
-    weights = jnp.take_along_axis(barycentric, points, axis=1, mode="promise_in_bounds")
-    return lax.stop_gradient(weights)
+    return lax.stop_gradient(take_each(barycentric, points))
 
 
 def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
@@ -184,7 +183,21 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
     )
     ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
     vertex_ids = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
-    return SortedEntries(points, code, is_first, vertex_ids, ordinal[-1])
+    return SortedEntries(
+        points,
+        code,
+        is_first,
+        vertex_ids,
+        _first_entries(is_first, vertex_ids, capacity + 1),
+        ordinal[-1],
+    )
+
+
+def _first_entries(is_first: jax.Array, vertex_ids: jax.Array, rows: int) -> jax.Array:
+    """The first entry of each vertex: int32 [rows]."""
+    entry = jnp.arange(is_first.size, dtype=jnp.int32)
+    vertex = jnp.where(is_first, vertex_ids, rows).reshape(-1)
+    return jnp.zeros(rows, jnp.int32).at[vertex].set(entry, mode="drop")
 
 
 def _unsort(entries: SortedEntries) -> jax.Array:

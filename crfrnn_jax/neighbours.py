@@ -27,6 +27,7 @@ class SortedEntries(NamedTuple):
       is_first: bool [d + 1, points], whether it is the first entry of its vertex.
       vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
         last row.
+      first: int32 [rows], the first entry of each vertex; 0 where there is none.
       num_vertices: int32 scalar.
     """
 
@@ -34,26 +35,23 @@ class SortedEntries(NamedTuple):
     codes: jax.Array
     is_first: jax.Array
     vertex_ids: jax.Array
+    first: jax.Array
     num_vertices: jax.Array
 
 
-def find_neighbours(
-    entries: SortedEntries, capacity: int, places: jax.Array
-) -> jax.Array:
+def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
     """Forward and backward neighbours of the vertices.
 
     Args:
       entries: the sorted entries.
-      capacity: the most vertices; there is a row more than that.
       places: int64 [d], of the codes' digits.
 
     Returns:
       int32 [d + 1, 2, rows], rows - 1 for none.
     """
     inside, wrapped = codes.axis_steps(places)  # [axes]
-    rows, num_axes = capacity + 1, len(inside)
+    rows, num_axes = len(entries.first), len(inside)
     none = rows - 1
-    first = _first_entries(rows, entries)
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
     chunk = min(_CHUNK, rows)
 
@@ -69,7 +67,7 @@ def find_neighbours(
 
     def find(i, neighbours):
         row, in_use = of_chunk(i)
-        has_remainder = (first[row] >= entries.codes.shape[1])[None]
+        has_remainder = (entries.first[row] >= entries.codes.shape[1])[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
         forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
         forward = jnp.where(exists & in_use[None], forward, none)
@@ -84,17 +82,10 @@ def find_neighbours(
     # As many turns as the vertices in use ask for. Of hashes two may be the same: both
     # are put in, and what is found wrongly, `is_free_of_collisions` sees.
     turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
-    table = hashing.empty_table(entries.codes.reshape(-1)[first])
+    table = hashing.empty_table(entries.codes.reshape(-1)[entries.first])
     table = lax.fori_loop(0, turns, insert, table)
     nothing = jnp.full((num_axes, 2, rows), none, jnp.int32)
     return lax.fori_loop(0, turns, find, nothing)
-
-
-def _first_entries(rows: int, entries: SortedEntries) -> jax.Array:
-    """The first entry of each vertex, int32 [rows]; 0 where there is none."""
-    entry = jnp.arange(entries.vertex_ids.size, dtype=jnp.int32)
-    vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
-    return jnp.zeros(rows, jnp.int32).at[vertex].set(entry, mode="drop")
 
 
 def is_free_of_collisions(
@@ -118,7 +109,7 @@ def is_free_of_collisions(
         own = quotients_at(point, remainder)
         return jnp.all((own == jnp.roll(own, 1, axis=1)) | is_first[None])
 
-    first = _first_entries(neighbours.shape[2], entries)
+    first = entries.first
     of_row = quotients_at(entries.points.reshape(-1)[first], first // points)
     has_remainder = (first >= points)[None]
     none = of_row.shape[1] - 1

@@ -31,10 +31,10 @@ def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     low_bits = 64 - place_bits
 
     def by_high_bits(_, places):
-        high = _take_each(unsigned >> low_bits, places)
+        high = take_each(unsigned >> low_bits, places)
         _, order = _sort_low_bits(high, place_bits)
-        places = _take_each(places, order)
-        return _take_each(unsigned, places), places
+        places = take_each(places, order)
+        return take_each(unsigned, places), places
 
     by_low_bits = _sort_low_bits(unsigned, place_bits)
     is_long = jnp.max(unsigned) >> low_bits > 0
@@ -66,5 +66,6 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
     return lax.fori_loop(0, -(-rows // together), sort_rows, nothing)
 
 
-def _take_each(array: jax.Array, order: jax.Array) -> jax.Array:
+def take_each(array: jax.Array, order: jax.Array) -> jax.Array:
+    """Each row [rows, entries] in an order of its own, int [rows, entries]."""
     return jnp.take_along_axis(array, order, axis=1, mode="promise_in_bounds")

@@ -17,6 +17,7 @@ _STRICT = {
     "test_export",
     "test_features",
     "test_filtering",
+    "test_filtering_gradients",
     "test_hashing",
     "test_lattice",
     "test_layers",
