@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from crfrnn_jax.simplex import Simplex
+from crfrnn_jax.simplex import Simplex, sum_rows
 
 
 class Digits(NamedTuple):
@@ -34,20 +34,23 @@ class Digits(NamedTuple):
     exact: jax.Array
 
 
-def digits_of(simplex: Simplex) -> Digits:
+def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
     """The quotients' places, with room for the neighbours of every vertex.
 
     A vertex's quotient is its simplex's `base` or one less; a neighbour's differs from
     it by at most one. So a step never carries from one quotient into another.
+
+    Args:
+      lowest: int64 [d + 1], no more than the least `base` of each coordinate.
+      highest: int64 [d + 1], no less than the greatest.
     """
-    base = simplex.base[:-1]
-    lowest = jnp.min(base, axis=1) - 2
-    extent = jnp.max(base, axis=1) + 2 - lowest
-    num_remainders = len(simplex.base)
+    num_remainders = len(lowest)
+    lowest = lowest[:-1] - 2
+    extent = highest[:-1] + 2 - lowest
     exact = num_remainders * jnp.prod(extent.astype(jnp.float64)) < 2.0**62
     lower_digits = jnp.append(extent[1:], num_remainders)
     mixed = jnp.cumprod(lower_digits[::-1])[::-1]
-    places = jnp.where(exact, mixed, hash_places(len(base)))
+    places = jnp.where(exact, mixed, hash_places(len(extent)))
     return Digits(lowest, places, exact)
 
 
@@ -74,14 +77,17 @@ def quotients(simplex: Simplex, remainder: jax.Array, d: int) -> jax.Array:
 def encode(simplex: Simplex, digits: Digits) -> jax.Array:
     """Codes of every simplex's vertices: int64 [d + 1 (remainders), points]."""
     d = len(digits.lowest)
+    of_base = sum_rows(
+        (simplex.base[i] - digits.lowest[i]) * digits.places[i] for i in range(d)
+    )
 
-    # A loop over the remainders, whose operands XLA must have computed before: fused
-    # with its consumers the embedding would be computed again for each of them.
+    # A loop, and rows by their numbers, for the reasons that `simplex` gives.
     def encode_remainder(remainder):
-        digit = quotients(simplex, remainder, d) - digits.lowest[:, None]
-        return jnp.sum(digit * digits.places[:, None], axis=0) + remainder
+        below = [simplex.rank[i] > d - remainder for i in range(d)]
+        lower = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
+        return of_base - lower + remainder.astype(jnp.int64)
 
-    return lax.map(encode_remainder, jnp.arange(d + 1))
+    return lax.map(encode_remainder, jnp.arange(d + 1, dtype=jnp.int32))
 
 
 def step_digits(d: int) -> np.ndarray:

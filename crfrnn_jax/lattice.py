@@ -15,12 +15,15 @@ from crfrnn_jax.neighbours import (
     find_neighbours,
     is_free_of_collisions,
 )
-from crfrnn_jax.simplex import embed
+from crfrnn_jax.simplex import base_range, embed
 from crfrnn_jax.sorting import sort_with_places, take_each
 
 # Entries that are summed up at once when values are splatted. Fewer make more pieces,
 # whose sums are added one after another; more make more of a piece that is not filled.
 PIECE = 8
+
+# Points that are embedded together.
+_BLOCK = 8192
 
 
 class Entries(NamedTuple):
@@ -128,22 +131,24 @@ def build_lattice(
 @partial(jax.jit, static_argnames="capacity")
 def _build(features: jax.Array, capacity: int) -> Lattice:
     with jax.enable_x64(True):
-        simplex = embed(features.T)
-        digits = codes.digits_of(simplex)
-        entries = _sort_entries(codes.encode(simplex, digits), capacity)
+        blocks = _cut_in_blocks(features)
+        lowest, highest = jax.vmap(base_range)(blocks)
+        digits = codes.digits_of(lowest.min(axis=0), highest.max(axis=0))
+        code, weights = _embed_blocks(blocks, digits, len(features))
+        entries = _sort_entries(code, capacity)
         neighbours = find_neighbours(entries, digits.places)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
             is_free_of_collisions,
-            simplex,
+            features,
             entries,
             neighbours,
         )
         overflowed = ~found_right | (entries.num_vertices > capacity)
     # Added, not selected: the derivative by the features is to be NaN, too.
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
-    barycentric = simplex.weights + nan_if_overflowed.astype(simplex.weights.dtype)
+    barycentric = weights + nan_if_overflowed.astype(weights.dtype)
     return Lattice(
         barycentric,
         _unsort(entries),
@@ -157,6 +162,36 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
         entries.num_vertices,
         overflowed,
     )
+
+
+def _cut_in_blocks(features: jax.Array) -> jax.Array:
+    """Features [points, d] as [blocks, d, points in one], the last of them repeated."""
+    points, d = features.shape
+    blocks = -(-points // _BLOCK)
+    size = -(-points // blocks)
+    padding = ((0, blocks * size - points), (0, 0))
+    padded = jnp.pad(features, padding, mode="edge")
+    return padded.reshape(blocks, size, d).swapaxes(1, 2)
+
+
+def _embed_blocks(
+    blocks: jax.Array, digits: codes.Digits, points: int
+) -> tuple[jax.Array, jax.Array]:
+    """Codes and weights of the vertices around the points: [d + 1, points] each.
+
+    One block after the other, so that the embedding's intermediate arrays stay in a
+    core's cache, and are not cleared and filled in memory, which takes twice as long.
+    """
+
+    def embed_block(features):
+        simplex = embed(features)
+        return codes.encode(simplex, digits), simplex.weights
+
+    def join(of_blocks):
+        joined = of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)
+        return joined[:, :points]
+
+    return jax.tree.map(join, lax.map(embed_block, blocks))
 
 
 def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:

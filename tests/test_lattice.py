@@ -119,8 +119,8 @@ def _build_with(monkeypatch, features, **replaced):
     """Builds a lattice with some of its digits replaced, not with what was compiled."""
     original = codes.digits_of
 
-    def digits_of(simplex):
-        return original(simplex)._replace(**replaced)
+    def digits_of(*bases):
+        return original(*bases)._replace(**replaced)
 
     capacity = features.size + len(features)
     build = partial(lattice_module._build.__wrapped__, capacity=capacity)

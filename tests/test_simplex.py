@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from oracles import embed_point
 
-from crfrnn_jax.simplex import elevation_matrix, embed
+from crfrnn_jax.simplex import base_range, elevation_matrix, embed
 
 POINTS = 60
 
@@ -83,6 +83,25 @@ def test_only_features_that_are_not_finite_get_nan_weights(bad):
     weights = np.asarray(embed64(features).weights)
     assert np.isnan(weights[:, 7]).all()
     assert np.isfinite(np.delete(weights, 7, axis=1)).all()
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3, 1e12])
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_bases_lie_in_their_range_and_fill_it(d, spread):
+    """Along each axis, in whose direction the box around the features has no slack."""
+    features = np.float32(spread) * features_of(d)
+    features[:, 3] = np.nan
+    corners = np.array(np.meshgrid(*[[-40 * spread, 40 * spread]] * d)).reshape(d, -1)
+    features = np.append(features, corners.astype(np.float32), axis=1)
+    with jax.enable_x64(True):
+        lowest, highest = jax.jit(base_range)(features)
+        base = jax.jit(embed)(features).base
+    lowest, highest, base = (np.asarray(x) for x in (lowest, highest, base))
+    allowed = 2 + 2.0**-45 * np.abs(base).max()
+    assert (lowest <= base.min(axis=1)).all()
+    assert (highest >= base.max(axis=1)).all()
+    np.testing.assert_allclose(lowest, base.min(axis=1), rtol=0, atol=allowed)
+    np.testing.assert_allclose(highest, base.max(axis=1), rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("bits", [32, 64])
