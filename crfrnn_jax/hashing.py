@@ -24,19 +24,31 @@ class HashTable(NamedTuple):
     """Where codes are.
 
     Attributes:
-      slots: int32 [slots], a power of two; in each the entry whose code lies there.
+      slots: int32 [slots], in each the entry whose code lies there.
       codes: int64 [entries].
+      mask: uint32 scalar, one less than the slots in use, a power of two.
     """
 
     slots: jax.Array
     codes: jax.Array
+    mask: jax.Array
 
 
-def empty_table(codes: jax.Array) -> HashTable:
-    """A table for int64 codes [entries], fewer than 2^30, that has none of them yet."""
-    # At least half of the slots stay free, so that the turns stay few.
-    size = 1 << (2 * len(codes) - 1).bit_length()
-    return HashTable(jnp.full(size, _FREE, jnp.int32), codes)
+def empty_table(codes: jax.Array, num_entries: jax.Array) -> HashTable:
+    """A table for int64 codes [entries], fewer than 2^30, that has none of them yet.
+
+    Args:
+      codes: the codes of all entries.
+      num_entries: int32 scalar, how many will be put in. The fewer, the less of the
+        table is used, and the more of it stays in cache.
+    """
+    # At least a quarter of the slots stays free, even if all entries are put in, so
+    # that the turns stay few; and three quarters if they are few.
+    size = 1 << (4 * len(codes) // 3).bit_length()
+    bits = 32 - lax.clz(4 * num_entries.astype(jnp.uint32))
+    mask = (jnp.uint32(1) << bits) - 1
+    slots = jnp.full(size, _FREE, jnp.int32)
+    return HashTable(slots, codes, jnp.minimum(mask, np.uint32(size - 1)))
 
 
 def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable:
@@ -52,13 +64,12 @@ def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable
       The table with these entries in it.
     """
     hashes = _hash(_read(table.codes, entries))
-    size = len(table.slots)
 
     def try_next_slot(state):
         slots, waiting, turn = state
-        slot = _slot(hashes, turn, size)
+        slot = _slot(hashes, turn, table.mask)
         free = waiting & (_read(slots, slot) == _FREE)
-        slots = slots.at[jnp.where(free, slot, size)].min(entries, mode="drop")
+        slots = slots.at[jnp.where(free, slot, len(slots))].min(entries, mode="drop")
         return slots, waiting & (_read(slots, slot) != entries), turn + 1
 
     state = (table.slots, wanted, jnp.int32(0))
@@ -80,24 +91,17 @@ def look_up(table: HashTable, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     hashes = _hash(codes)
 
     def try_next_slot(state):
-        entry, exists, waiting, turn = state
-        there = _read(table.slots, _slot(hashes, turn, len(table.slots)))
-        taken = there != _FREE
-        there = jnp.where(taken, there, 0)
-        same = waiting & taken & (_read(table.codes, there) == codes)
-        entry = jnp.where(same, there, entry)
-        return entry, exists | same, waiting & taken & ~same, turn + 1
+        found, waiting, turn = state
+        there = _read(table.slots, _slot(hashes, turn, table.mask))
+        taken = waiting & (there != _FREE)
+        same = taken & (_read(table.codes, jnp.where(taken, there, 0)) == codes)
+        return jnp.where(same, there, found), taken & ~same, turn + 1
 
-    state = (
-        jnp.zeros(codes.shape, jnp.int32),
-        jnp.zeros(codes.shape, bool),
-        jnp.ones(codes.shape, bool),
-        jnp.int32(0),
-    )
-    entry, exists, _, _ = lax.while_loop(
-        lambda state: jnp.any(state[2]), try_next_slot, state
-    )
-    return entry, exists
+    nowhere = jnp.full(codes.shape, _FREE)
+    state = (nowhere, jnp.ones(codes.shape, bool), jnp.int32(0))
+    found, _, _ = lax.while_loop(lambda state: jnp.any(state[1]), try_next_slot, state)
+    exists = found != _FREE
+    return jnp.where(exists, found, 0), exists
 
 
 def _hash(codes: jax.Array) -> jax.Array:
@@ -112,11 +116,11 @@ def _hash(codes: jax.Array) -> jax.Array:
     return mixed ^ (mixed >> 31)
 
 
-def _slot(hashes: jax.Array, turn: jax.Array, size: int) -> jax.Array:
+def _slot(hashes: jax.Array, turn: jax.Array, mask: jax.Array) -> jax.Array:
     """Where to look in the given turn; an odd stride comes to every slot in the end."""
     first = (hashes >> 32).astype(jnp.uint32)
     stride = hashes.astype(jnp.uint32) | np.uint32(1)
-    return (first + turn.astype(jnp.uint32) * stride) & np.uint32(size - 1)
+    return (first + turn.astype(jnp.uint32) * stride) & mask
 
 
 def _read(array: jax.Array, index: jax.Array) -> jax.Array:

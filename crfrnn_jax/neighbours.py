@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax import codes, hashing
-from crfrnn_jax.simplex import Simplex
+from crfrnn_jax.simplex import embed
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
 # core's cache.
@@ -82,23 +82,29 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
     # As many turns as the vertices in use ask for. Of hashes two may be the same: both
     # are put in, and what is found wrongly, `is_free_of_collisions` sees.
     turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
-    table = hashing.empty_table(entries.codes.reshape(-1)[entries.first])
+    code_of_row = entries.codes.reshape(-1)[entries.first]
+    table = hashing.empty_table(code_of_row, entries.num_vertices)
     table = lax.fori_loop(0, turns, insert, table)
-    nothing = jnp.full((num_axes, 2, rows), none, jnp.int32)
+    # It is `none`, but XLA does not know. Else it would fill this array, the largest of
+    # the lattice, before anything else, and keep a thread from sorting meanwhile.
+    late_none = jnp.maximum(none, -entries.num_vertices)
+    nothing = jnp.full((num_axes, 2, rows), late_none)
     return lax.fori_loop(0, turns, find, nothing)
 
 
 def is_free_of_collisions(
-    simplex: Simplex, entries: SortedEntries, neighbours: jax.Array
+    features: jax.Array, entries: SortedEntries, neighbours: jax.Array
 ) -> jax.Array:
     """Whether equal codes were equal vertices, wherever codes were compared.
 
     Compared are all entries with the one before of the same code, and all vertices with
     their neighbours: the quotients, as where they and the codes agree the remainders do
-    too.
+    too. The features [points, d] are embedded once more for them: to keep what hardly
+    any lattice needs would cost every lattice.
     """
-    num_remainders, points = simplex.rank.shape
-    d = num_remainders - 1
+    points, d = features.shape
+    num_remainders = d + 1
+    simplex = embed(features.T)
 
     def quotients_at(point, remainder):
         at = jax.tree.map(lambda field: field[..., point], simplex)

@@ -21,7 +21,7 @@ look_up = jax.jit(hashing.look_up)
 def table_of(codes):
     """A table of distinct codes, all of them put in at once."""
     entries = jnp.arange(len(codes), dtype=jnp.int32)
-    table = hashing.empty_table(codes)
+    table = hashing.empty_table(codes, jnp.int32(len(codes)))
     return hashing.insert(table, entries, jnp.ones(len(codes), bool))
 
 
@@ -59,7 +59,8 @@ def test_what_is_there_is_found_and_nothing_else(kind, count):
 def test_entries_that_are_not_wanted_are_not_put_in():
     codes = codes_of("random", 500)
     entries, wanted = np.arange(500, dtype=np.int32), np.arange(500) % 3 == 0
-    table = hashing.insert(hashing.empty_table(jnp.asarray(codes)), entries, wanted)
+    empty = hashing.empty_table(jnp.asarray(codes), jnp.int32(wanted.sum()))
+    table = hashing.insert(empty, entries, wanted)
     entry, exists = look_up(table, codes)
     np.testing.assert_array_equal(exists, wanted)
     np.testing.assert_array_equal(entry, np.where(wanted, entries, 0))
@@ -67,7 +68,7 @@ def test_entries_that_are_not_wanted_are_not_put_in():
 
 def test_entries_may_be_put_in_by_parts_and_again():
     codes = codes_of("random", 500)
-    table = hashing.empty_table(jnp.asarray(codes))
+    table = hashing.empty_table(jnp.asarray(codes), jnp.int32(500))
     for first in (0, 200, 100, 300):
         entries = jnp.arange(first, first + 200, dtype=jnp.int32)
         table = hashing.insert(table, entries, jnp.ones(200, bool))
@@ -86,23 +87,39 @@ def test_codes_of_one_hash_are_told_apart(monkeypatch):
     monkeypatch.setattr(hashing, "_hash", hash_to_seven)
     codes = jnp.asarray(codes_of("random", 60))
     entries = jnp.arange(60, dtype=jnp.int32)
-    table = hashing.insert(hashing.empty_table(codes), entries, jnp.ones(60, bool))
+    empty = hashing.empty_table(codes, jnp.int32(60))
+    table = hashing.insert(empty, entries, jnp.ones(60, bool))
     entry, exists = hashing.look_up(table, jnp.append(codes, 10**6))
     np.testing.assert_array_equal(exists, jnp.append(jnp.ones(60, bool), False))
     np.testing.assert_array_equal(entry[:60], entries)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 100, 1000, 4096])
-def test_half_of_the_slots_stay_free(count):
+def test_a_quarter_of_the_slots_stays_free(count):
     """A search ends at a free slot, and sooner the more of them there are."""
     table = table_of(codes_of("dense", count))
-    size = len(table.slots)
+    size = int(table.mask) + 1
     assert size & (size - 1) == 0
-    assert np.sum(np.asarray(table.slots) < count) == count <= 0.5 * size
+    assert size <= len(table.slots)
+    assert np.sum(np.asarray(table.slots) < count) == count <= 0.75 * size
+
+
+def test_few_entries_use_few_slots():
+    """The others stay untouched, out of cache."""
+    codes = jnp.asarray(codes_of("random", 4096))
+    entries = jnp.arange(10, dtype=jnp.int32)
+    empty = hashing.empty_table(codes, jnp.int32(10))
+    table = hashing.insert(empty, entries, jnp.ones(10, bool))
+    used = np.flatnonzero(np.asarray(table.slots) < 4096)
+    mask = int(table.mask)
+    assert used.max() <= mask < 80
+    entry, exists = look_up(table, codes)
+    np.testing.assert_array_equal(np.flatnonzero(exists), entries)
+    np.testing.assert_array_equal(entry[:10], entries)
 
 
 def test_slots_are_taken_as_by_chance():
     """Of 4096 codes in as many slots a share of 1 / e finds its first one taken."""
     hashes = np.asarray(hashing._hash(jnp.arange(4096, dtype=jnp.int64)))
-    first = np.asarray(hashing._slot(hashes, jnp.int32(0), 4096))
+    first = np.asarray(hashing._slot(hashes, jnp.int32(0), jnp.uint32(4095)))
     assert abs(len(np.unique(first)) / 4096 - (1 - np.exp(-1))) < 0.02
