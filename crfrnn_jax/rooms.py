@@ -17,7 +17,7 @@ from jax import lax
 # first; under the authors' most come into the second, all into the third. With fewer
 # rows in all than `_LEAST_ROWS` a choice is not worth its compilation.
 _PARTS = (1 / 64, 3 / 32, 3 / 8)
-_LEAST_ROWS = 2**16
+_LEAST_ROWS = 2**15
 
 
 def with_room(

@@ -8,7 +8,7 @@ from oracles import DictLattice
 
 from crfrnn_jax import build_lattice, filter_lattice, rooms
 
-ROWS = 2**16
+ROWS = 2**15
 EDGES = [round(ROWS * part) for part in (1 / 64, 3 / 32, 3 / 8)]
 
 
