@@ -59,19 +59,25 @@ def hash_places(d: int) -> np.ndarray:
     return np.random.default_rng(d).integers(2**62, size=d) * 2 + 1
 
 
-def quotients(simplex: Simplex, remainder: jax.Array, d: int) -> jax.Array:
+def quotients(simplex: Simplex, remainder: jax.Array) -> jax.Array:
     """Quotients of one vertex of each simplex: int64 [d, points].
-
-    The vertex of remainder k lies k above `base` in the coordinates ranked 0..d - k and
-    d + 1 - k below it in the others, whose quotient is therefore one less.
 
     Args:
       simplex: the simplices.
-      remainder: int scalar or [points], the vertex's remainder.
-      d: number of coordinates to take quotients of.
+      remainder: int32 scalar or [points], the vertex's remainder.
     """
-    below = simplex.rank[:d] > d - remainder.astype(jnp.int32).reshape(1, -1)
+    d = len(simplex.rank) - 1
+    below = _is_below(simplex.rank[:d], remainder.reshape(1, -1), d)
     return simplex.base[:d] - below.astype(jnp.int64)
+
+
+def _is_below(rank: jax.Array, remainder: jax.Array, d: int) -> jax.Array:
+    """Whether a vertex's quotient is one less than its simplex's `base`.
+
+    The vertex of remainder k lies k above the base in the coordinates ranked 0..d - k,
+    and d + 1 - k below it in the others.
+    """
+    return rank > d - remainder
 
 
 def encode(simplex: Simplex, digits: Digits) -> jax.Array:
@@ -83,7 +89,7 @@ def encode(simplex: Simplex, digits: Digits) -> jax.Array:
 
     # A loop, and rows by their numbers, for the reasons that `simplex` gives.
     def encode_remainder(remainder):
-        below = [simplex.rank[i] > d - remainder for i in range(d)]
+        below = [_is_below(simplex.rank[i], remainder, d) for i in range(d)]
         lower = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
         return of_base - lower + remainder.astype(jnp.int64)
 

@@ -24,7 +24,7 @@ class HashTable(NamedTuple):
     """Where codes are.
 
     Attributes:
-      slots: int32 [slots], in each the entry whose code lies there.
+      slots: int32 [slots], a power of two; in each the entry whose code lies there.
       codes: int64 [entries].
       mask: uint32 scalar, one less than the slots in use, a power of two.
     """
@@ -39,14 +39,14 @@ def empty_table(codes: jax.Array, num_entries: jax.Array) -> HashTable:
 
     Args:
       codes: the codes of all entries.
-      num_entries: int32 scalar, how many will be put in. The fewer, the less of the
-        table is used, and the more of it stays in cache.
+      num_entries: int32 scalar, the most that will be put in, or more. The fewer, the
+        less of the table is used, and the more of it stays in cache.
     """
     # At least a quarter of the slots stays free, even if all entries are put in, so
     # that the turns stay few; and three quarters if they are few.
     size = 1 << (4 * len(codes) // 3).bit_length()
-    bits = 32 - lax.clz(4 * num_entries.astype(jnp.uint32))
-    mask = (jnp.uint32(1) << bits) - 1
+    unused_bits = lax.clz(4 * jnp.maximum(num_entries, 1).astype(jnp.uint32))
+    mask = np.uint32(2**32 - 1) >> unused_bits
     slots = jnp.full(size, _FREE, jnp.int32)
     return HashTable(slots, codes, jnp.minimum(mask, np.uint32(size - 1)))
 

@@ -1,7 +1,8 @@
 """The permutohedral lattice of a set of points, built once and filtered on often."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from crfrnn_jax.sorting import sort_with_places, take_each
 # whose sums are added one after another; more make more of a piece that is not filled.
 PIECE = 8
 
-# Points that are embedded together.
+# Points that are embedded together, at most: so few that what is made on the way stays
+# in a core's cache. For an accelerator more would do, which was not measured.
 _BLOCK = 8192
 
 
@@ -53,8 +55,9 @@ class Lattice(NamedTuple):
 
     Attributes:
       barycentric: float [d + 1, points], each point's weights, at least 0 but for
-        rounding, with sum 1. NaN where the point's features are not finite, and
-        everywhere if the lattice overflowed. The one field that carries derivatives.
+        rounding, with sum 1. NaN where the point's features are not finite, or nearly
+        2^52 steps from the origin, and everywhere if the lattice overflowed. The one
+        field that carries derivatives.
       vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
         range whatever the features.
       entries: the same weights and vertices, in the order of the vertices.
@@ -131,17 +134,30 @@ def build_lattice(
 @partial(jax.jit, static_argnames="capacity")
 def _build(features: jax.Array, capacity: int) -> Lattice:
     with jax.enable_x64(True):
+        points = len(features)
         blocks = _cut_in_blocks(features)
+        # Boxes around the blocks, together, are smaller than one around all points.
         lowest, highest = jax.vmap(base_range)(blocks)
         digits = codes.digits_of(lowest.min(axis=0), highest.max(axis=0))
-        code, weights = _embed_blocks(blocks, digits, len(features))
+
+        def embed_and_encode(features):
+            simplex = embed(features)
+            return codes.encode(simplex, digits), simplex.weights
+
+        def is_right(blocks, entries, neighbours):
+            # Embedded once more, and in the same way: at a tie another vertex would
+            # look like a collision. To keep what so few lattices need costs them all.
+            simplex = _by_blocks(embed, blocks, points)
+            return is_free_of_collisions(simplex, entries, neighbours)
+
+        code, weights = _by_blocks(embed_and_encode, blocks, points)
         entries = _sort_entries(code, capacity)
         neighbours = find_neighbours(entries, digits.places)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
-            is_free_of_collisions,
-            features,
+            is_right,
+            blocks,
             entries,
             neighbours,
         )
@@ -165,7 +181,10 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
 
 
 def _cut_in_blocks(features: jax.Array) -> jax.Array:
-    """Features [points, d] as [blocks, d, points in one], the last of them repeated."""
+    """Features [points, d] as [blocks, d, points of a block].
+
+    The last point is repeated to fill the last block.
+    """
     points, d = features.shape
     blocks = -(-points // _BLOCK)
     size = -(-points // blocks)
@@ -174,24 +193,19 @@ def _cut_in_blocks(features: jax.Array) -> jax.Array:
     return padded.reshape(blocks, size, d).swapaxes(1, 2)
 
 
-def _embed_blocks(
-    blocks: jax.Array, digits: codes.Digits, points: int
-) -> tuple[jax.Array, jax.Array]:
-    """Codes and weights of the vertices around the points: [d + 1, points] each.
+def _by_blocks(
+    function: Callable[[jax.Array], Any], blocks: jax.Array, points: int
+) -> Any:
+    """The function of all the features [d, points], computed one block after the other.
 
-    One block after the other, so that the embedding's intermediate arrays stay in a
-    core's cache, and are not cleared and filled in memory, which takes twice as long.
+    For all points at once its arrays would go through memory, which takes three times
+    as long. It must return a pytree of arrays [rows, points of a block].
     """
 
-    def embed_block(features):
-        simplex = embed(features)
-        return codes.encode(simplex, digits), simplex.weights
-
     def join(of_blocks):
-        joined = of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)
-        return joined[:, :points]
+        return of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)[:, :points]
 
-    return jax.tree.map(join, lax.map(embed_block, blocks))
+    return jax.tree.map(join, lax.map(function, blocks))
 
 
 def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:

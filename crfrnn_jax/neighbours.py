@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax import codes, hashing
-from crfrnn_jax.simplex import embed
+from crfrnn_jax.simplex import Simplex
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
 # core's cache.
@@ -93,22 +93,20 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
 
 
 def is_free_of_collisions(
-    features: jax.Array, entries: SortedEntries, neighbours: jax.Array
+    simplex: Simplex, entries: SortedEntries, neighbours: jax.Array
 ) -> jax.Array:
     """Whether equal codes were equal vertices, wherever codes were compared.
 
     Compared are all entries with the one before of the same code, and all vertices with
     their neighbours: the quotients, as where they and the codes agree the remainders do
-    too. The features [points, d] are embedded once more for them: to keep what hardly
-    any lattice needs would cost every lattice.
+    too.
     """
-    points, d = features.shape
-    num_remainders = d + 1
-    simplex = embed(features.T)
+    num_remainders, points = simplex.rank.shape
+    d = num_remainders - 1
 
     def quotients_at(point, remainder):
         at = jax.tree.map(lambda field: field[..., point], simplex)
-        return codes.quotients(at, remainder, d)
+        return codes.quotients(at, remainder)
 
     def same_vertex(of_remainder):
         remainder, point, is_first = of_remainder
@@ -126,7 +124,8 @@ def is_free_of_collisions(
         joined = of_row[:, forward] == of_row + steps
         return jnp.all(joined | (forward == none)[None])
 
-    # Loops, of which one turn is compiled and not d + 1: this hardly ever runs.
+    # Loops, of which one turn is compiled and not d + 1: but under `vmap`, where both
+    # sides of a condition are computed, this hardly ever runs.
     remainders = jnp.arange(num_remainders, dtype=jnp.int32)
     shared = lax.map(same_vertex, (remainders, entries.points, entries.is_first))
     joined = lax.map(

@@ -39,7 +39,8 @@ class Simplex(NamedTuple):
       base: int64 [d + 1, points], the remainder-0 vertex divided by d + 1.
       rank: int32 [d + 1, points], a permutation of 0..d for each point.
       weights: float [d + 1, points], barycentric weights in the order of the
-        remainders; they sum to one. NaN where the features are not finite.
+        remainders; they sum to one. NaN where the features are not finite, or too
+        large to be embedded.
     """
 
     base: jax.Array
@@ -77,13 +78,13 @@ def embed(features: jax.Array) -> Simplex:
       The simplices; `weights` in the dtype of `features`.
     """
     d = features.shape[0]
-    finite, near = _keep_finite(features)
+    embeddable, kept = _keep_embeddable(features)
 
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
     def round_coordinate(row):
         """The nearest multiple of d + 1, divided by that, and the way from there."""
-        elevated = sum_rows(row[j] * near[j].astype(jnp.float64) for j in range(d))
+        elevated = sum_rows(row[j] * kept[j].astype(jnp.float64) for j in range(d))
         quotient = elevated / (d + 1)
         above, below = jnp.ceil(quotient), jnp.floor(quotient)
         # Ties downwards, as in Krähenbühl and Koltun's code.
@@ -112,7 +113,7 @@ def embed(features: jax.Array) -> Simplex:
     index = jnp.arange(d + 1, dtype=jnp.int32)
     base, rank, offset = lax.map(rank_coordinate, (index, nearest, offset))
     weights = _cyclic_differences(offset, rank)
-    weights = jnp.where(finite, weights.at[0].add(1.0), jnp.nan)
+    weights = jnp.where(embeddable, weights.at[0].add(1.0), jnp.nan)
     return Simplex(base, rank, weights.astype(features.dtype))
 
 
@@ -145,9 +146,9 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
       the features, and may be wider than those of the features.
     """
     d = features.shape[0]
-    _, near = _keep_finite(features)
-    least = jnp.min(near, axis=1).astype(jnp.float64)
-    most = jnp.max(near, axis=1).astype(jnp.float64)
+    _, kept = _keep_embeddable(features)
+    least = jnp.min(kept, axis=1).astype(jnp.float64)
+    most = jnp.max(kept, axis=1).astype(jnp.float64)
     columns = jnp.asarray(elevation_matrix(d) / (d + 1)).T
     ends = [(columns[j] * least[j], columns[j] * most[j]) for j in range(d)]
     # For what is rounded in another order here than in `embed`.
@@ -161,15 +162,17 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
 
 
-def _keep_finite(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Which points can be embedded: bool [points]; and the features, 0 for others.
 
-    Those that stay below 2^52 on the hyperplane, as far as doubles have integers.
+    Those whose features are so small that on the hyperplane they surely stay below
+    2^52, as far as doubles have integers.
     """
-    largest_sum = np.abs(elevation_matrix(len(features))).sum(axis=1).max()
-    furthest = np.float64(2.0**52 / largest_sum).astype(features.dtype)
-    near = functools.reduce(operator.and_, (abs(row) < furthest for row in features))
-    return near, jnp.where(near, features, 0)
+    furthest = 2.0**52 / np.abs(elevation_matrix(len(features))).sum(axis=1).max()
+    embeddable = functools.reduce(
+        operator.and_, (abs(row).astype(jnp.float64) < furthest for row in features)
+    )
+    return embeddable, jnp.where(embeddable, features, 0)
 
 
 def _cyclic_differences(offset: jax.Array, rank: jax.Array) -> jax.Array:

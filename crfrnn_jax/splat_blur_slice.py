@@ -4,14 +4,12 @@ Each works on the first `rows` rows of a lattice, of which the last must not hol
 vertex: it is for the caller to choose enough of them.
 """
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from crfrnn_jax.lattice import PIECE, Lattice, num_pieces
+from crfrnn_jax.simplex import sum_rows
 
 
 def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
@@ -32,7 +30,7 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
         weight = part * take(weights_of, entry)
         return weight[:, None] * take(values, take(points_of, entry))
 
-    sums = functools.reduce(operator.add, map(share, range(PIECE)))
+    sums = sum_rows(map(share, range(PIECE)))
     vertex = take(vertex_of, jnp.minimum(start, entries - 1))
     vertex = jnp.where(start < entries, vertex, rows)
     nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
@@ -88,7 +86,7 @@ def slice_vertices(lattice: Lattice, vertices: jax.Array) -> jax.Array:
         weights[:, None] * take(vertices, ids)
         for ids, weights in zip(lattice.vertex_ids, lattice.barycentric, strict=True)
     ]
-    return functools.reduce(operator.add, corners) * slice_gain(lattice)
+    return sum_rows(corners) * slice_gain(lattice)
 
 
 def slice_gain(lattice: Lattice) -> float:

@@ -94,7 +94,7 @@ def test_codes_of_one_hash_are_told_apart(monkeypatch):
     np.testing.assert_array_equal(entry[:60], entries)
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 100, 1000, 4096])
+@pytest.mark.parametrize("count", [1, 3, 4, 95, 96, 1000, 3071, 3072])
 def test_a_quarter_of_the_slots_stays_free(count):
     """A search ends at a free slot, and sooner the more of them there are."""
     table = table_of(codes_of("dense", count))
@@ -102,6 +102,16 @@ def test_a_quarter_of_the_slots_stays_free(count):
     assert size & (size - 1) == 0
     assert size <= len(table.slots)
     assert np.sum(np.asarray(table.slots) < count) == count <= 0.75 * size
+    _, exists = look_up(table, jnp.arange(10**6, 10**6 + 5000))
+    assert not exists.any()
+
+
+@pytest.mark.parametrize("num_entries", [0, 1, 5, 2**29, 2**30 - 1])
+def test_slots_in_use_are_there_whatever_the_number_of_entries(num_entries):
+    """An overflowed lattice has more vertices than there are codes."""
+    table = hashing.empty_table(jnp.arange(4), jnp.int32(num_entries))
+    assert len(table.slots) == 8
+    assert table.mask == 7
 
 
 def test_few_entries_use_few_slots():

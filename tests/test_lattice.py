@@ -101,6 +101,53 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     np.testing.assert_array_equal(vertex_of_piece, vertices.ravel())
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Four blocks of 50 points, of which the last repeats some."""
+    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("d", [2, 5])
+def test_points_may_be_embedded_block_by_block(d):
+    features = features_of("spread", d, points=197)
+    assert_same_lattice(build_lattice(features), DictLattice(features))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_of_hashed_codes_are_compared_and_found_right(monkeypatch):
+    features = features_of("clustered", 3, points=197)
+    places = codes.hash_places(3)
+    hashed = _build_with(monkeypatch, features, places=places, exact=False)
+    assert not hashed.overflowed
+    assert int(hashed.num_vertices) == len(DictLattice(features).number)
+
+
+def test_blocks_derive_and_batch_as_a_whole_does(monkeypatch):
+    features = jnp.stack([features_of("spread", 3, points=197), np.zeros((197, 3))])
+    tangents = jnp.asarray(np.random.default_rng(3).normal(size=features.shape))
+
+    def derivatives():
+        jax.clear_caches()
+
+        def weights_of(features):
+            return jax.vmap(lambda f: build_lattice(f).barycentric)(features)
+
+        weights, tangent = jax.jvp(weights_of, (features,), (tangents,))
+        _, transpose = jax.vjp(weights_of, features)
+        return weights, tangent, *transpose(tangent)
+
+    whole = derivatives()
+    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
+    in_blocks = derivatives()
+    jax.clear_caches()
+    for ours, theirs in zip(in_blocks, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_one_point_makes_a_simplex():
     features = features_of("spread", 3, points=1)
     lattice = build_lattice(features)

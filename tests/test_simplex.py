@@ -1,6 +1,7 @@
 """The embedding of points against the loops of the reference."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import embed_point
@@ -88,7 +89,7 @@ def test_only_features_that_are_not_finite_get_nan_weights(bad):
 @pytest.mark.parametrize("spread", [1.0, 1e3, 1e12])
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_bases_lie_in_their_range_and_fill_it(d, spread):
-    """Along each axis, in whose direction the box around the features has no slack."""
+    """The corners of the box are among the points, so the range is tight."""
     features = np.float32(spread) * features_of(d)
     features[:, 3] = np.nan
     corners = np.array(np.meshgrid(*[[-40 * spread, 40 * spread]] * d)).reshape(d, -1)
@@ -104,11 +105,16 @@ def test_bases_lie_in_their_range_and_fill_it(d, spread):
     np.testing.assert_allclose(highest, base.max(axis=1), rtol=0, atol=allowed)
 
 
-@pytest.mark.parametrize("bits", [32, 64])
-def test_weights_have_the_features_dtype_and_the_vertices_do_not_depend_on_it(bits):
-    simplex = embed64(features_of(2).astype(f"float{bits}"))
-    assert simplex.weights.dtype == f"float{bits}"
-    np.testing.assert_array_equal(simplex.base, embed64(features_of(2)).base)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_weights_have_the_features_dtype_and_the_vertices_do_not_depend_on_it(dtype):
+    features = features_of(2).astype(dtype)
+    simplex, of_float32 = embed64(features), embed64(features.astype(np.float32))
+    assert simplex.weights.dtype == dtype
+    np.testing.assert_array_equal(simplex.base, of_float32.base)
+    np.testing.assert_array_equal(simplex.rank, of_float32.rank)
+    rounded = np.asarray(simplex.weights, np.float32)
+    half_digit = float(jnp.finfo(dtype).eps) / 2 + 1e-7
+    np.testing.assert_allclose(rounded, of_float32.weights, rtol=0, atol=half_digit)
 
 
 def test_derivative_of_the_weights_is_a_difference():
