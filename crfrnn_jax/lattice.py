@@ -198,7 +198,7 @@ def _by_blocks(
 ) -> Any:
     """The function of all the features [d, points], computed one block after the other.
 
-    For all points at once its arrays would go through memory, which takes three times
+    For all points at once its arrays would go through memory, which takes about twice
     as long. It must return a pytree of arrays [rows, points of a block].
     """
 
