@@ -1,7 +1,5 @@
 """The lattice against a dictionary of vertices: the same vertices, joined the same."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,20 +99,25 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     np.testing.assert_array_equal(vertex_of_piece, vertices.ravel())
 
 
+def _build_anew(features):
+    """Builds a lattice not with what was compiled, whose constants are its own."""
+    capacity = features.size + len(features)
+    return lattice_module._build.__wrapped__(jnp.asarray(features), capacity)
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Four blocks of 50 points, of which the last repeats some."""
+    """Four blocks of 50 points for 197, of which the last repeats some."""
     monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("d", [2, 5])
 def test_points_may_be_embedded_block_by_block(d):
     features = features_of("spread", d, points=197)
-    assert_same_lattice(build_lattice(features), DictLattice(features))
+    assert_same_lattice(
+        jax.jit(lambda f: _build_anew(f))(features), DictLattice(features)
+    )
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -130,20 +133,17 @@ def test_blocks_derive_and_batch_as_a_whole_does(monkeypatch):
     features = jnp.stack([features_of("spread", 3, points=197), np.zeros((197, 3))])
     tangents = jnp.asarray(np.random.default_rng(3).normal(size=features.shape))
 
-    def derivatives():
-        jax.clear_caches()
-
+    def derivatives(features, tangents):
         def weights_of(features):
-            return jax.vmap(lambda f: build_lattice(f).barycentric)(features)
+            return jax.vmap(lambda f: _build_anew(f).barycentric)(features)
 
         weights, tangent = jax.jvp(weights_of, (features,), (tangents,))
         _, transpose = jax.vjp(weights_of, features)
         return weights, tangent, *transpose(tangent)
 
-    whole = derivatives()
+    whole = jax.jit(derivatives)(features, tangents)
     monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    in_blocks = derivatives()
-    jax.clear_caches()
+    in_blocks = jax.jit(lambda *arguments: derivatives(*arguments))(features, tangents)
     for ours, theirs in zip(in_blocks, whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -163,17 +163,15 @@ def test_barycentric_weights_interpolate():
 
 
 def _build_with(monkeypatch, features, **replaced):
-    """Builds a lattice with some of its digits replaced, not with what was compiled."""
+    """Builds a lattice with some of its digits replaced."""
     original = codes.digits_of
 
     def digits_of(*bases):
         return original(*bases)._replace(**replaced)
 
-    capacity = features.size + len(features)
-    build = partial(lattice_module._build.__wrapped__, capacity=capacity)
     with monkeypatch.context() as patch:
         patch.setattr(codes, "digits_of", digits_of)
-        return jax.jit(build)(jnp.asarray(features))
+        return jax.jit(lambda features: _build_anew(features))(features)
 
 
 @pytest.mark.parametrize("hashed", [False, True])
