@@ -124,8 +124,8 @@ def is_free_of_collisions(
         joined = of_row[:, forward] == of_row + steps
         return jnp.all(joined | (forward == none)[None])
 
-    # Loops, of which one turn is compiled and not d + 1: but under `vmap`, where both
-    # sides of a condition are computed, this hardly ever runs.
+    # Loops, of which one turn is compiled and not d + 1: this hardly ever runs, except
+    # under `vmap`, where both sides of a condition are computed.
     remainders = jnp.arange(num_remainders, dtype=jnp.int32)
     shared = lax.map(same_vertex, (remainders, entries.points, entries.is_first))
     joined = lax.map(

@@ -102,26 +102,20 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
 def _build_anew(features):
     """Builds a lattice not with what was compiled, whose constants are its own."""
     capacity = features.size + len(features)
-    return lattice_module._build.__wrapped__(jnp.asarray(features), capacity)
+    build = lattice_module._build.__wrapped__
+    return jax.jit(lambda features: build(features, capacity))(features)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Four blocks of 50 points for 197, of which the last repeats some."""
-    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-
-
-@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("d", [2, 5])
-def test_points_may_be_embedded_block_by_block(d):
+def test_points_may_be_embedded_block_by_block(monkeypatch, d):
+    """In four blocks of 50 points, of which the last repeats some."""
+    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
     features = features_of("spread", d, points=197)
-    assert_same_lattice(
-        jax.jit(lambda f: _build_anew(f))(features), DictLattice(features)
-    )
+    assert_same_lattice(_build_anew(features), DictLattice(features))
 
 
-@pytest.mark.usefixtures("small_blocks")
 def test_blocks_of_hashed_codes_are_compared_and_found_right(monkeypatch):
+    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
     features = features_of("clustered", 3, points=197)
     places = codes.hash_places(3)
     hashed = _build_with(monkeypatch, features, places=places, exact=False)
@@ -133,18 +127,17 @@ def test_blocks_derive_and_batch_as_a_whole_does(monkeypatch):
     features = jnp.stack([features_of("spread", 3, points=197), np.zeros((197, 3))])
     tangents = jnp.asarray(np.random.default_rng(3).normal(size=features.shape))
 
-    def derivatives(features, tangents):
-        def weights_of(features):
-            return jax.vmap(lambda f: _build_anew(f).barycentric)(features)
+    def weights_of(features):
+        return jax.vmap(lambda f: _build_anew(f).barycentric)(features)
 
+    def derivatives():
         weights, tangent = jax.jvp(weights_of, (features,), (tangents,))
         _, transpose = jax.vjp(weights_of, features)
         return weights, tangent, *transpose(tangent)
 
-    whole = jax.jit(derivatives)(features, tangents)
+    whole = derivatives()
     monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    in_blocks = jax.jit(lambda *arguments: derivatives(*arguments))(features, tangents)
-    for ours, theirs in zip(in_blocks, whole, strict=True):
+    for ours, theirs in zip(derivatives(), whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -171,7 +164,7 @@ def _build_with(monkeypatch, features, **replaced):
 
     with monkeypatch.context() as patch:
         patch.setattr(codes, "digits_of", digits_of)
-        return jax.jit(lambda features: _build_anew(features))(features)
+        return _build_anew(features)
 
 
 @pytest.mark.parametrize("hashed", [False, True])
