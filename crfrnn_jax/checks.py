@@ -70,6 +70,17 @@ def check_real(name: str, array: jax.typing.ArrayLike) -> None:
         raise InputError(f"{name}: expected real numbers, got dtype {dtype}")
 
 
+def check_mask(
+    name: str, mask: jax.typing.ArrayLike, axes: str, sizes: Mapping[str, int]
+) -> None:
+    """Raises InputError unless the mask is boolean and of this shape."""
+    check_shape(name, mask, axes, sizes)
+    if jnp.result_type(mask) != jnp.bool_:
+        raise InputError(
+            f"{name}: expected True and False, got dtype {jnp.result_type(mask)}"
+        )
+
+
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
     check_real(name, value)

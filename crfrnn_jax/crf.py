@@ -7,9 +7,8 @@ Signs, normalisation and the number of iterations are those of the authors' code
 it differs from the paper's text.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,37 +20,24 @@ from crfrnn_jax.checks import (
     check_at_least,
     check_choice,
     check_floating,
+    check_mask,
     check_positive,
     check_real,
     check_shape,
 )
-from crfrnn_jax.exact import exact_filter, filter_sides, side_kernels
-from crfrnn_jax.features import bilateral_features, spatial_features
-from crfrnn_jax.filtering import filter_lattice
-from crfrnn_jax.lattice import build_lattice
+from crfrnn_jax.features import bilateral_features
+from crfrnn_jax.kernels import (
+    METHODS,
+    SPATIAL_METHODS,
+    Filter,
+    Method,
+    SpatialMethod,
+    normalised_filter,
+    normalised_spatial_filter,
+)
 
-Method = Literal["lattice", "exact"]
-METHODS = get_args(Method)
-SpatialMethod = Literal["lattice", "exact", "separable"]
-SPATIAL_METHODS = get_args(SpatialMethod)
-
-
-class Filter(Protocol):
-    """A linear filter of each channel alone, between points."""
-
-    def __call__(
-        self, values: jax.Array, mixing: jax.Array | None = None, /
-    ) -> jax.Array:
-        """Filters values [points, channels] @ mixing.T, or the values themselves.
-
-        Args:
-          values: float [points, channels].
-          mixing: float [mixed, channels] or None.
-
-        Returns:
-          float [points, mixed] or [points, channels].
-        """
-        ...
+Normalisation = Literal["softmax", "relu"]
+NORMALISATIONS = get_args(Normalisation)
 
 
 class CRFParams(NamedTuple):
@@ -63,6 +49,9 @@ class CRFParams(NamedTuple):
       compatibility: [labels, labels], applied to the weighted sum and subtracted from
         the unary. Minus the identity is the Potts model: it rewards the label the
         neighbourhood has, which under a softmax is the same as to punish the others.
+
+    In `crf_rnn` all three may have a leading axis, [iterations, labels, labels], for
+    parameters that the iterations do not share.
     """
 
     spatial_weights: jax.Array
@@ -89,7 +78,12 @@ def init_crf_params(num_labels: int) -> CRFParams:
 
 
 def mean_field_step(
-    current: jax.Array, unary: jax.Array, params: CRFParams, filters: Filters
+    current: jax.Array,
+    unary: jax.Array,
+    params: CRFParams,
+    filters: Filters,
+    *,
+    normalisation: Normalisation = "softmax",
 ) -> jax.Array:
     """One mean-field iteration, the function f of the recurrent network (section 4).
 
@@ -101,20 +95,24 @@ def mean_field_step(
       unary: float [points, labels], the network's logits U.
       params: the CRF's parameters.
       filters: the normalised filters of the two kernels.
+      normalisation: what makes marginals of logits: "softmax", or "relu", which divides
+        their positive parts by the sum of these (the paper's section 5 finds it worse).
 
     Returns:
       float [points, labels], logits of the updated marginals.
 
     Raises:
-      ValueError: naming the argument whose rank, size or dtype is wrong.
+      ValueError: naming the argument whose rank, size, dtype or value is wrong.
     """
     sizes = check_shape("unary", unary, "points labels")
     check_shape("current", current, "points labels", sizes)
     check_floating("unary", unary)
     check_floating("current", current)
     _check_params(params, sizes["labels"])
+    check_choice("normalisation", normalisation, NORMALISATIONS)
     # Messages of half precision would be rounded on their way.
-    marginals = _softmax(current.astype(np.promote_types(current.dtype, np.float32)))
+    current = current.astype(np.promote_types(current.dtype, np.float32))
+    marginals = _softmax(current) if normalisation == "softmax" else _relu(current)
     # The filters act on each label alone, so labels may be mixed within them, by the
     # weights and the compatibility at once.
     spatial, bilateral = (
@@ -142,17 +140,26 @@ def _softmax_jvp(primals, tangents):
     return marginals, marginals * (tangent - mean)
 
 
+def _relu(logits: jax.Array) -> jax.Array:
+    positive = jax.nn.relu(logits)
+    total = jnp.sum(positive, axis=-1, keepdims=True)
+    # A point without a positive logit has no marginals and sends nothing.
+    return positive / jnp.where(total > 0, total, 1)
+
+
 def crf_rnn(
     image: jax.typing.ArrayLike,
     logits: jax.typing.ArrayLike,
     params: CRFParams,
     *,
+    mask: jax.typing.ArrayLike | None = None,
     num_iterations: int = 5,
     theta_alpha: jax.typing.ArrayLike = 160.0,
     theta_beta: jax.typing.ArrayLike = 3.0,
     theta_gamma: jax.typing.ArrayLike = 3.0,
     method: Method = "lattice",
     spatial_method: SpatialMethod | None = None,
+    normalisation: Normalisation = "softmax",
 ) -> jax.Array:
     """Refines logits with mean-field inference of a dense CRF (Zheng et al. 2015).
 
@@ -165,7 +172,11 @@ def crf_rnn(
         dtype.
       logits: float [height, width, labels], log-probabilities up to a constant per
         pixel.
-      params: parameters for the same number of labels.
+      params: parameters for the same number of labels, matrices [labels, labels], or
+        [num_iterations, labels, labels] for iterations that do not share theirs.
+      mask: bool [height, width], False where a pixel is padding: it neither sends nor
+        receives messages, counts in no normaliser, and keeps its logits. None is all
+        True.
       num_iterations: mean-field iterations, at least 0; 0 returns the logits. The
         authors train with 5 and test with 10.
       theta_alpha: width of the bilateral kernel in pixels, positive.
@@ -175,6 +186,7 @@ def crf_rnn(
       spatial_method: how the spatial kernel is filtered, if not as the bilateral one:
         "separable" is exact and takes two matrix products, whose time grows with the
         pixels times height + width.
+      normalisation: "softmax" or "relu", as in `mean_field_step`.
 
     Returns:
       Logits [height, width, labels] of the last iteration, not normalised; float32, or
@@ -188,8 +200,10 @@ def crf_rnn(
     labels = check_shape("logits", logits, "height width labels", sizes)["labels"]
     check_floating("logits", logits)
     check_real("image", image)
-    _check_params(params, labels)
     check_at_least("num_iterations", num_iterations, 0)
+    _check_params(params, labels, num_iterations)
+    if mask is not None:
+        check_mask("mask", mask, "height width", sizes)
     thetas = (theta_alpha, theta_beta, theta_gamma)
     for name, theta in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_positive(f"theta_{name}", theta)
@@ -197,85 +211,66 @@ def crf_rnn(
     if spatial_method is None:
         spatial_method = method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
-    methods = spatial_method, method
-    return _crf_rnn(image, logits, params, thetas, int(num_iterations), methods)
+    check_choice("normalisation", normalisation, NORMALISATIONS)
+    return _crf_rnn(
+        image,
+        logits,
+        params,
+        mask,
+        thetas,
+        num_iterations=int(num_iterations),
+        methods=(spatial_method, method),
+        normalisation=normalisation,
+    )
 
 
-def _check_params(params: CRFParams, labels: int) -> None:
+def _check_params(
+    params: CRFParams, labels: int, num_iterations: int | None = None
+) -> None:
+    """Checks the matrices; with `num_iterations` there may be as many of each."""
     if not isinstance(params, CRFParams):
         raise InputError(f"params: expected CRFParams, got {type(params).__name__}")
-    square = {"labels": labels, "labels'": labels}
+    axes, sizes = "labels labels'", {"labels": labels, "labels'": labels}
+    if num_iterations is not None and jnp.ndim(params.compatibility) == 3:
+        axes, sizes = f"iterations {axes}", sizes | {"iterations": num_iterations}
     for field, matrix in zip(CRFParams._fields, params, strict=True):
-        check_shape(f"params.{field}", matrix, "labels labels'", square)
+        check_shape(f"params.{field}", matrix, axes, sizes)
         check_floating(f"params.{field}", matrix)
 
 
-@partial(jax.jit, static_argnames=("num_iterations", "methods"))
-def _crf_rnn(image, logits, params, thetas, num_iterations, methods):
+@partial(jax.jit, static_argnames=("num_iterations", "methods", "normalisation"))
+def _crf_rnn(
+    image, logits, params, mask, thetas, *, num_iterations, methods, normalisation
+):
     dtype = np.promote_types(logits.dtype, np.float32)
     shape = logits.shape
-    unary = logits.astype(dtype).reshape(-1, shape[-1])
+    given = logits.astype(dtype).reshape(-1, shape[-1])
+    unary = given
+    if mask is not None:
+        # Padding may hold anything, NaN too, which no later product would make zero.
+        image = jnp.where(mask[..., None], image, 0)
+        mask = mask.reshape(-1, 1)
+        unary = jnp.where(mask, given, 0)
     params = jax.tree.map(lambda matrix: matrix.astype(dtype), params)
     theta_alpha, theta_beta, theta_gamma = (jnp.asarray(t, dtype) for t in thetas)
     spatial_method, bilateral_method = methods
     bilateral = bilateral_features(image.astype(dtype), theta_alpha, theta_beta)
     filters = Filters(
-        _spatial_filter(shape[:2], theta_gamma, dtype, spatial_method),
-        normalised_filter(bilateral, dtype, bilateral_method),
+        normalised_spatial_filter(shape[:2], theta_gamma, dtype, spatial_method, mask),
+        normalised_filter(bilateral, dtype, bilateral_method, mask),
     )
 
-    def step(current, _):
-        return mean_field_step(current, unary, params, filters), None
+    def step(current, own_params):
+        step_params = params if own_params is None else own_params
+        updated = mean_field_step(
+            current, unary, step_params, filters, normalisation=normalisation
+        )
+        return updated, None
 
-    refined, _ = lax.scan(step, unary, length=num_iterations)
+    shared = params.compatibility.ndim == 2
+    refined, _ = lax.scan(
+        step, unary, None if shared else params, length=num_iterations
+    )
+    if mask is not None:
+        refined = jnp.where(mask, refined, given)
     return refined.reshape(shape)
-
-
-def normalised_filter(
-    features: jax.Array, dtype: jax.typing.DTypeLike, method: Method
-) -> Filter:
-    """The kernel's filter divided, per point, by its filter of ones: K q / K 1.
-
-    Args:
-      features: float [points, d], divided by the kernel widths.
-      dtype: dtype of the values to be filtered.
-      method: "lattice" or "exact".
-
-    Returns:
-      A function of values [points, channels], and of a matrix [mixed, channels] by
-      which it mixes them if it is given.
-
-    Raises:
-      ValueError: `features` or `method` is wrong.
-    """
-    check_choice("method", method, METHODS)
-    if method == "lattice":
-        unnormalised = partial(filter_lattice, build_lattice(features))
-    else:
-        unnormalised = _mix_before(partial(exact_filter, features))
-    return _normalise(unnormalised, len(features), dtype)
-
-
-def _spatial_filter(shape, theta_gamma, dtype, method: SpatialMethod) -> Filter:
-    if method != "separable":
-        features = spatial_features(shape, theta_gamma)
-        return normalised_filter(features, dtype, method)
-    kernels = side_kernels(shape, theta_gamma, dtype)
-    unnormalised = _mix_before(partial(filter_sides, kernels))
-    return _normalise(unnormalised, shape[0] * shape[1], dtype)
-
-
-def _mix_before(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
-    def mix_and_filter(values, mixing=None):
-        if mixing is not None:
-            values = jnp.matmul(values, mixing.T, precision="highest")
-        return filter_values(values)
-
-    return mix_and_filter
-
-
-def _normalise(unnormalised: Filter, points: int, dtype) -> Filter:
-    ones = jnp.ones((points, 1), dtype)
-    # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
-    normaliser = unnormalised(ones) + 1e-20
-    return lambda values, mixing=None: unnormalised(values, mixing) / normaliser

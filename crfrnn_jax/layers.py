@@ -1,12 +1,26 @@
 """CRF-RNN as a Flax layer."""
 
+from typing import Literal, get_args
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.checks import check_at_least, check_shape
-from crfrnn_jax.crf import CRFParams, Method, SpatialMethod, crf_rnn
+from crfrnn_jax.checks import (
+    InputError,
+    check_at_least,
+    check_choice,
+    check_mask,
+    check_shape,
+)
+from crfrnn_jax.crf import CRFParams, Normalisation, crf_rnn
+from crfrnn_jax.kernels import Method, SpatialMethod
+
+# One weight for all labels, one for each, or a matrix.
+WeightsForm = Literal["scalar", "per_label", "full"]
+# Fixed at minus the identity, symmetric, or any matrix.
+CompatibilityForm = Literal["potts", "symmetric", "full"]
 
 
 class CRFRNN(nn.Module):
@@ -14,7 +28,8 @@ class CRFRNN(nn.Module):
 
     The parameters are those of `CRFParams` under the same names, float32. They start as
     multiples of the identity, as the authors': 3 I, 5 I, -I. Narrower kernels than the
-    authors' want smaller weights; the paper finds both by cross-validation.
+    authors' want smaller weights; the paper finds both by cross-validation. The forms
+    below are the paper's ablations (section 7.2): with fewer parameters, or with more.
 
     Attributes:
       num_labels: number of labels.
@@ -26,6 +41,13 @@ class CRFRNN(nn.Module):
       bilateral_weight: the bilateral weights' initial diagonal.
       method: "lattice" or "exact", as in `crf_rnn`.
       spatial_method: that of the spatial kernel, as in `crf_rnn`.
+      weights_form: of both kernels' weights: "scalar", one number; "per_label",
+        [num_labels]; or "full", [num_labels, num_labels].
+      compatibility_form: "potts", no parameter; "symmetric", of which the symmetric
+        part counts; or "full".
+      share_parameters: whether all iterations have the same parameters. If not, each
+        parameter has a leading axis of `num_iterations`, and that number is fixed.
+      normalisation: "softmax" or "relu", as in `mean_field_step`.
     """
 
     num_labels: int
@@ -37,12 +59,17 @@ class CRFRNN(nn.Module):
     bilateral_weight: float = 5.0
     method: Method = "lattice"
     spatial_method: SpatialMethod | None = None
+    weights_form: WeightsForm = "full"
+    compatibility_form: CompatibilityForm = "full"
+    share_parameters: bool = True
+    normalisation: Normalisation = "softmax"
 
     @nn.compact
     def __call__(
         self,
         images: jax.Array,
         logits: jax.Array,
+        mask: jax.Array | None = None,
         *,
         num_iterations: int | None = None,
     ) -> jax.Array:
@@ -51,6 +78,8 @@ class CRFRNN(nn.Module):
         Args:
           images: [batch, height, width, channels] in 0..255.
           logits: float [batch, height, width, num_labels].
+          mask: bool [batch, height, width], False where an image is padded, as in
+            `crf_rnn`; so that images of different sizes fit into one batch.
           num_iterations: overrides the layer's number, as at test time (5 in training
             and 10 at test in the paper).
 
@@ -63,31 +92,67 @@ class CRFRNN(nn.Module):
         check_at_least("num_labels", self.num_labels, 1)
         sizes = check_shape("images", images, "batch height width channels")
         del sizes["channels"]
+        if mask is not None:
+            check_mask("mask", mask, "batch height width", sizes)
         sizes["num_labels"] = self.num_labels
         check_shape("logits", logits, "batch height width num_labels", sizes)
-        identity = jnp.eye(self.num_labels, dtype=jnp.float32)
-        params = CRFParams(
-            self.param("spatial_weights", lambda _: self.spatial_weight * identity),
-            self.param("bilateral_weights", lambda _: self.bilateral_weight * identity),
-            self.param("compatibility", lambda _: -identity),
-        )
         if num_iterations is None:
             num_iterations = self.num_iterations
+        if not self.share_parameters and num_iterations != self.num_iterations:
+            raise InputError(
+                "num_iterations: expected the layer's, as its iterations do not share "
+                f"their parameters, {self.num_iterations}, got {num_iterations}"
+            )
+        params = CRFParams(
+            self._weights("spatial_weights", self.spatial_weight),
+            self._weights("bilateral_weights", self.bilateral_weight),
+            self._compatibility(),
+        )
 
-        def refine(image_and_logits):
-            image, image_logits = image_and_logits
+        def refine(item):
+            image, image_logits, image_mask = item
             return crf_rnn(
                 image,
                 image_logits,
                 params,
+                mask=image_mask,
                 num_iterations=num_iterations,
                 theta_alpha=self.theta_alpha,
                 theta_beta=self.theta_beta,
                 theta_gamma=self.theta_gamma,
                 method=self.method,
                 spatial_method=self.spatial_method,
+                normalisation=self.normalisation,
             )
 
         # One image after another, not vmap: that would compute every room for every
         # image (`crfrnn_jax.rooms`), not the one which an image's vertices ask for.
-        return lax.map(refine, (images, jnp.asarray(logits)))
+        return lax.map(refine, (images, jnp.asarray(logits), mask))
+
+    def _weights(self, name: str, initial: float) -> jax.Array:
+        """A kernel's weights as matrices, whatever the form of the parameter."""
+        check_choice("weights_form", self.weights_form, get_args(WeightsForm))
+        identity = jnp.eye(self.num_labels, dtype=jnp.float32)
+        if self.weights_form == "full":
+            return self._parameter(name, initial * identity)
+        sides = () if self.weights_form == "scalar" else (self.num_labels,)
+        weights = self._parameter(name, jnp.full(sides, initial, jnp.float32))
+        rows = weights[..., None] if sides else weights[..., None, None]
+        return rows * jnp.broadcast_to(identity, rows.shape[:-2] + identity.shape)
+
+    def _compatibility(self) -> jax.Array:
+        form = self.compatibility_form
+        check_choice("compatibility_form", form, get_args(CompatibilityForm))
+        potts = -jnp.eye(self.num_labels, dtype=jnp.float32)
+        if form == "potts":
+            return potts if self.share_parameters else self._repeat(potts)
+        matrix = self._parameter("compatibility", potts)
+        return matrix if form == "full" else (matrix + matrix.mT) / 2
+
+    def _parameter(self, name: str, initial: jax.Array) -> jax.Array:
+        if not self.share_parameters:
+            initial = self._repeat(initial)
+        return self.param(name, lambda _: initial)
+
+    def _repeat(self, array: jax.Array) -> jax.Array:
+        return jnp.tile(array, (self.num_iterations, *[1] * array.ndim))

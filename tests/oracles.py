@@ -140,20 +140,23 @@ def softmax(logits):
     return exp / exp.sum(-1, keepdims=True)
 
 
-def mean_field(logits, params, filters, num_iterations):
+def mean_field(logits, params, filters, num_iterations, normalise=softmax):
     """Mean-field inference, a label at a time, of logits [points, labels].
 
     Args:
-      params: spatial weights, bilateral weights and compatibility, [labels, labels].
+      params: spatial weights, bilateral weights and compatibility, [labels, labels],
+        or as many of each as there are iterations.
       filters: the spatial and the bilateral filter, not normalised.
+      normalise: what makes marginals of logits.
     """
     unary = np.asarray(logits, np.float64)
-    *weights, compatibility = (np.asarray(p, np.float64) for p in params)
+    params = [np.asarray(p, np.float64) for p in params]
+    params = [np.broadcast_to(p, (num_iterations, *p.shape[-2:])) for p in params]
     labels = range(unary.shape[1])
     norms = [kernel(np.ones((len(unary), 1))) + 1e-20 for kernel in filters]
     current = unary
-    for _ in range(num_iterations):
-        marginals = softmax(current)
+    for *weights, compatibility in zip(*params, strict=True):
+        marginals = normalise(current)
         messages = np.zeros_like(unary)
         for weight, kernel, norm in zip(weights, filters, norms, strict=True):
             filtered = kernel(marginals) / norm
@@ -167,7 +170,16 @@ def mean_field(logits, params, filters, num_iterations):
     return current
 
 
-def crf(image, logits, params, thetas, num_iterations, method, dtype=np.float32):
+def crf(
+    image,
+    logits,
+    params,
+    thetas,
+    num_iterations,
+    method,
+    dtype=np.float32,
+    normalise=softmax,
+):
     """The whole layer on one image [height, width, channels]."""
     features = pixel_features(image, *thetas, dtype=dtype)
     if method == "lattice":
@@ -176,7 +188,8 @@ def crf(image, logits, params, thetas, num_iterations, method, dtype=np.float32)
         filters = [lambda values, f=f: dense_filter(f, values) for f in features]
     logits = np.asarray(logits)
     flat = logits.reshape(-1, logits.shape[-1])
-    return mean_field(flat, params, filters, num_iterations).reshape(logits.shape)
+    refined = mean_field(flat, params, filters, num_iterations, normalise)
+    return refined.reshape(logits.shape)
 
 
 def central_difference(function, argument, direction, step):

@@ -25,6 +25,7 @@ LAYERS = [
     "filtering",
     "exact",
     "features",
+    "kernels",
     "crf",
     "layers",
     "losses",
