@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         dict(name="folder", dir="", class_names=CLASS_NAMES, ignore_label=11)
     )
+    config.canvas = 0
     config.augment = ConfigDict(dict(flip=True, scale=(0.8, 1.25), color=0.2))
 
     config.model = ConfigDict(
@@ -56,6 +57,7 @@ def get_config() -> ConfigDict:
             method="lattice",
         )
     )
+    config.init = ConfigDict(dict(file="", skip=()))
 
     # The FCN alone, first with weighted classes, so that the rare ones are learnt, then
     # as they are, since weighted it takes too many pixels for them. Then, from it and
@@ -67,14 +69,22 @@ def get_config() -> ConfigDict:
         dict(
             start_from="",
             use_crf=False,
+            frozen=(),
             class_weighting="log",
+            reduction="mean",
+            robustness=0.0,
             steps=2000,
             batch_size=6,
             crop=(240, 320),
+            optimizer="adamw",
+            momentum=0.0,
+            schedule="cosine",
             learning_rate=2e-3,
             weights_learning_rate=0.0,
             compatibility_learning_rate=0.0,
+            bias_multiplier=1.0,
             weight_decay=1e-2,
+            bias_decay=1e-2,
             warmup_steps=100,
             clip_norm=1.0,
             checkpoint_every=250,
@@ -106,7 +116,9 @@ def get_config() -> ConfigDict:
     config.plain.use_crf = False
 
     config.log_every = 25
-    config.eval = ConfigDict(dict(num_iterations=10, validation_images=25, panels=4))
+    config.eval = ConfigDict(
+        dict(num_iterations=10, validation_images=25, panels=4, multiple_of=1)
+    )
     # Of the CRF as post-processing: theta_alpha, theta_beta, theta_gamma, bilateral
     # weight, spatial weight. The best on these training images is taken.
     config.postprocessing = ConfigDict(

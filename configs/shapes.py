@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         dict(name="shapes", num_train=2000, num_val=200, size=80, seed=0, dir="")
     )
+    config.canvas = 0  # images of any size, padding masked; 500 is as published
     config.augment = ConfigDict(dict(flip=True, scale=(1.0, 1.0), color=0.3))
 
     config.model = ConfigDict(
@@ -34,6 +35,8 @@ def get_config() -> ConfigDict:
             method="lattice",
         )
     )
+    # Weights to start from, if not from fresh ones; see docs/paper.md.
+    config.init = ConfigDict(dict(file="", skip=()))
 
     # The FCN alone; then, from it and for as many steps again, with and without the
     # CRF: the plain network gets as much training as the one with the CRF.
@@ -42,14 +45,22 @@ def get_config() -> ConfigDict:
         dict(
             start_from="",
             use_crf=False,
+            frozen=(),  # names of parts or layers that do not move, ("backbone",)
             class_weighting="none",  # "none", or "log": rarer classes count for more
+            reduction="mean",  # of the pixels' losses, or "sum"
+            robustness=0.0,
             steps=2500,
             batch_size=8,
             crop=(80, 80),
+            optimizer="adamw",  # or "sgd"
+            momentum=0.0,  # of "sgd"
+            schedule="cosine",  # or "constant"
             learning_rate=2e-3,
             weights_learning_rate=0.0,
             compatibility_learning_rate=0.0,
+            bias_multiplier=1.0,
             weight_decay=1e-3,
+            bias_decay=1e-3,
             warmup_steps=100,
             clip_norm=1.0,
             checkpoint_every=250,
@@ -71,7 +82,9 @@ def get_config() -> ConfigDict:
     config.plain.use_crf = False
 
     config.log_every = 50
-    config.eval = ConfigDict(dict(num_iterations=10, validation_images=50, panels=6))
+    config.eval = ConfigDict(
+        dict(num_iterations=10, validation_images=50, panels=6, multiple_of=1)
+    )
     # Of the CRF as post-processing: theta_alpha, theta_beta, theta_gamma, bilateral
     # weight, spatial weight. The best on these training images is taken.
     config.postprocessing = ConfigDict(

@@ -16,6 +16,7 @@ from crfrnn_jax.checks import InputError, check_at_least, check_choice
 from crfrnn_jax.data.dataset import SegmentationData
 from crfrnn_jax.data.transforms import (
     jitter_color,
+    place_on_canvas,
     random_crop,
     random_flip,
     random_scale,
@@ -43,6 +44,7 @@ def train_batches(
     crop: tuple[int, int],
     augment: Augment,
     seed: int,
+    canvas: int = 0,
 ) -> grain.DatasetIterator:
     """Endless batches of the training split, another order in every epoch.
 
@@ -52,11 +54,14 @@ def train_batches(
       crop: (height, width) of the examples in pixels; smaller images are padded.
       augment: the random changes.
       seed: of order, crops and changes, in 0..2**32 - 1.
+      canvas: 0, or the side of the square on which each image is placed as the authors
+        do, in place of a random size and crop; `crop` must then be that square.
 
     Returns:
       An iterator over {"image": uint8 [B, height, width, 3], "label": int32
-      [B, height, width]}, whose `get_state` and `set_state` save and restore its
-      position. Close it when done.
+      [B, height, width], "mask": bool [B, height, width], False where an image is
+      padded}, whose `get_state` and `set_state` save and restore its position. Close it
+      when done.
 
     Raises:
       ValueError: naming the argument that is out of its range.
@@ -71,8 +76,17 @@ def train_batches(
         raise InputError(f"augment.scale: expected 0 < low <= high, got {low}, {high}")
     if not 0 <= augment.color <= 1:
         raise InputError(f"augment.color: expected 0..1, got {augment.color}")
+    check_at_least("canvas", canvas, 0)
+    if canvas and (height, width) != (canvas, canvas):
+        raise InputError(
+            f"crop: expected the canvas, {(canvas, canvas)}, got {(height, width)}"
+        )
     transform = partial(
-        _augment, crop=(height, width), augment=augment, ignore_label=data.ignore_label
+        _augment,
+        crop=(height, width),
+        augment=augment,
+        canvas=canvas,
+        ignore_label=data.ignore_label,
     )
     dataset = (
         grain.MapDataset.source(data.splits["train"])
@@ -119,12 +133,16 @@ def _augment(
     *,
     crop: tuple[int, int],
     augment: Augment,
+    canvas: int,
     ignore_label: int,
 ) -> dict[str, np.ndarray]:
     image, label = example["image"], example["label"]
     if augment.flip:
         image, label = random_flip(image, label, rng)
-    image, label = random_scale(image, label, rng, *augment.scale)
-    image, label = random_crop(image, label, rng, crop, ignore_label)
+    if canvas:
+        image, label, mask = place_on_canvas(image, label, canvas, ignore_label)
+    else:
+        image, label = random_scale(image, label, rng, *augment.scale)
+        image, label, mask = random_crop(image, label, rng, crop, ignore_label)
     image = jitter_color(image, rng, augment.color)
-    return {"image": image, "label": label}
+    return {"image": image, "label": label, "mask": mask}

@@ -1,7 +1,8 @@
-"""Random changes of an image and its labels, for training.
+"""Changes of an image and its labels: at random for training, and to a given size.
 
 Images are uint8 [height, width, 3], labels int32 [height, width]. Geometry moves both
-alike; colour concerns the image alone. All randomness comes from `rng`.
+alike; colour concerns the image alone. All randomness comes from `rng`. Where an image
+is padded, its mask, bool [height, width], is False.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
 
 # Rec. 601 luma, what Pillow takes as grey too.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -32,6 +34,10 @@ def random_scale(
     there is nothing between two classes.
     """
     factor = np.exp(rng.uniform(np.log(low), np.log(high)))
+    return _resize(image, label, factor)
+
+
+def _resize(image: Pixels, label: Labels, factor: float) -> tuple[Pixels, Labels]:
     height, width = (max(1, round(side * factor)) for side in label.shape)
     if (height, width) == label.shape:
         return image, label
@@ -46,7 +52,7 @@ def random_crop(
     rng: Generator,
     size: tuple[int, int],
     ignore_label: int,
-) -> tuple[Pixels, Labels]:
+) -> tuple[Pixels, Labels, Mask]:
     """Cuts out a window of `size`, (height, width), uniformly among all places.
 
     Where the image is smaller than the window, it lies anywhere in it, its edges are
@@ -60,9 +66,26 @@ def random_crop(
         pads.append((before, missing - before))
         window.append(slice(start, start + wanted))
     # The border's own colour gives neither a CRF nor a network an edge to learn from.
-    image = np.pad(image, [*pads, (0, 0)], mode="edge")
+    mask = np.pad(np.ones(label.shape, bool), pads)[tuple(window)]
+    image = np.pad(image, [*pads, (0, 0)], mode="edge")[tuple(window)]
+    label = np.pad(label, pads, constant_values=ignore_label)[tuple(window)]
+    return image, label, mask
+
+
+def place_on_canvas(
+    image: Pixels, label: Labels, side: int, ignore_label: int
+) -> tuple[Pixels, Labels, Mask]:
+    """Scales the longer side to `side` and pads the other at the bottom or right.
+
+    As the authors place each image on a square. What is padded is black here: its
+    colour is the segmenter's concern (`Segmenter.canvas`).
+    """
+    image, label = _resize(image, label, side / max(label.shape))
+    pads = [(0, side - length) for length in label.shape]
+    mask = np.pad(np.ones(label.shape, bool), pads)
+    image = np.pad(image, [*pads, (0, 0)])
     label = np.pad(label, pads, constant_values=ignore_label)
-    return image[tuple(window)], label[tuple(window)]
+    return image, label, mask
 
 
 def jitter_color(image: Pixels, rng: Generator, strength: float) -> Pixels:

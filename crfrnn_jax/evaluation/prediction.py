@@ -1,4 +1,9 @@
-"""Predictors: functions of one image to its labels, for each row of the results."""
+"""Predictors: functions of one image to its labels, for each row of the results.
+
+Programs are compiled once for each size of images. Where images come in many sizes,
+they are padded to multiples of some number of pixels, which makes the sizes few;
+padding is seen by the network, at the lower and right border, and never by the CRF.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +15,7 @@ import numpy as np
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.crf import CRFParams, crf_rnn
+from crfrnn_jax.data.transforms import place_on_canvas
 from crfrnn_jax.models import Segmenter
 
 # uint8 [height, width, channels] -> integer [height, width]
@@ -36,37 +42,79 @@ class CRFSetting(NamedTuple):
     spatial_weight: float
 
 
-def unary_of(model: Segmenter, params: Any) -> Unary:
-    """The backbone's logits of an image."""
-    return lambda image: _unary(model, params, image)
+def unary_of(model: Segmenter, params: Any, *, multiple_of: int = 1) -> Unary:
+    """The backbone's logits of an image.
+
+    Args:
+      model: the segmenter.
+      params: its parameters.
+      multiple_of: images are padded to sides that this number divides, unless the model
+        places them on a canvas.
+    """
+    return lambda image: _logits(model, params, image, None, multiple_of)
 
 
-def plain_predictor(model: Segmenter, params: Any) -> Predict:
+def refined_of(
+    model: Segmenter, params: Any, num_iterations: int, *, multiple_of: int = 1
+) -> Unary:
+    """The logits after the CRF-RNN that was trained with the backbone."""
+    return lambda image: _logits(model, params, image, num_iterations, multiple_of)
+
+
+def plain_predictor(model: Segmenter, params: Any, *, multiple_of: int = 1) -> Predict:
     """The likeliest labels by the backbone alone."""
-    return lambda image: likeliest_labels(_unary(model, params, image))
+    unary = unary_of(model, params, multiple_of=multiple_of)
+    return lambda image: likeliest_labels(unary(image))
 
 
-def end_to_end_predictor(model: Segmenter, params: Any, num_iterations: int) -> Predict:
+def end_to_end_predictor(
+    model: Segmenter, params: Any, num_iterations: int, *, multiple_of: int = 1
+) -> Predict:
     """The likeliest labels after the CRF-RNN that was trained with the backbone."""
-    return lambda image: likeliest_labels(
-        _refined(model, params, image, num_iterations)
-    )
+    refined = refined_of(model, params, num_iterations, multiple_of=multiple_of)
+    return lambda image: likeliest_labels(refined(image))
+
+
+def _logits(model, params, image, num_iterations, multiple_of) -> jax.Array:
+    """Logits [height, width, labels] of an image of any size."""
+    height, width = image.shape[:2]
+    if not model.canvas:
+        placed, mask = _pad_to_multiple(image, multiple_of)
+        logits = _apply(model, params, placed, mask, num_iterations)
+        return logits[:height, :width]
+    nothing = np.zeros((height, width), np.int32)
+    placed, _, mask = place_on_canvas(image, nothing, model.canvas, 0)
+    logits = _apply(model, params, placed, mask, num_iterations)
+    logits = logits[: mask[:, 0].sum(), : mask[0].sum()]
+    if logits.shape[:2] == (height, width):
+        return logits
+    return jax.image.resize(logits, (height, width, logits.shape[2]), "bilinear")
 
 
 # Compiled once for a model and a size of images, whatever the parameters: a training
 # run predicts with new ones at every evaluation.
-@partial(jax.jit, static_argnames="model")
-def _unary(model, params, image):
-    return model.apply({"params": params}, image[None], method=model.unary)[0]
-
-
 @partial(jax.jit, static_argnames=("model", "num_iterations"))
-def _refined(model, params, image, num_iterations):
-    def refine(module):
-        images = image[None]
-        return module.refine(images, module.unary(images), num_iterations)
+def _apply(model, params, image, mask, num_iterations):
+    """Logits of one image: the backbone's, or with a number of iterations the CRF's."""
 
-    return model.apply({"params": params}, method=refine)[0]
+    def score(module):
+        images, masks = image[None], None if mask is None else mask[None]
+        logits = module.unary(images, masks)
+        if num_iterations is None:
+            return logits
+        return module.refine(images, logits, masks, num_iterations=num_iterations)
+
+    return model.apply({"params": params}, method=score)[0]
+
+
+def _pad_to_multiple(array, multiple_of: int):
+    """Repeats the lower and right edges; also returns the mask, None if not padded."""
+    height, width = array.shape[:2]
+    pads = [(0, -height % multiple_of), (0, -width % multiple_of)]
+    if not np.any(pads):
+        return array, None
+    mask = np.pad(np.ones((height, width), bool), pads)
+    return np.pad(array, [*pads, (0, 0)], mode="edge"), mask
 
 
 def likeliest_labels(logits: jax.Array) -> np.ndarray:
@@ -81,9 +129,18 @@ def likeliest_labels(logits: jax.Array) -> np.ndarray:
 
 
 def postprocess(
-    image: np.ndarray, logits: jax.Array, setting: CRFSetting, num_iterations: int
+    image: np.ndarray,
+    logits: jax.Array,
+    setting: CRFSetting,
+    num_iterations: int,
+    *,
+    multiple_of: int = 1,
 ) -> np.ndarray:
     """The likeliest labels after a hand-set CRF on given logits."""
+    height, width = image.shape[:2]
+    image, mask = _pad_to_multiple(image, multiple_of)
+    if mask is not None:
+        logits = jnp.asarray(_pad_to_multiple(np.asarray(logits), multiple_of)[0])
     identity = jnp.eye(logits.shape[-1])
     params = CRFParams(
         setting.spatial_weight * identity,
@@ -94,18 +151,25 @@ def postprocess(
         image,
         logits,
         params,
+        mask=mask,
         num_iterations=num_iterations,
         theta_alpha=setting.theta_alpha,
         theta_beta=setting.theta_beta,
         theta_gamma=setting.theta_gamma,
     )
-    return likeliest_labels(refined)
+    return likeliest_labels(refined[:height, :width])
 
 
 def postprocessing_predictor(
-    model: Segmenter, params: Any, setting: CRFSetting, num_iterations: int
+    model: Segmenter,
+    params: Any,
+    setting: CRFSetting,
+    num_iterations: int,
+    *,
+    multiple_of: int = 1,
 ) -> Predict:
     """The likeliest labels by the backbone and a hand-set CRF after it."""
+    unary = unary_of(model, params, multiple_of=multiple_of)
     return lambda image: postprocess(
-        image, _unary(model, params, image), setting, num_iterations
+        image, unary(image), setting, num_iterations, multiple_of=multiple_of
     )

@@ -17,6 +17,7 @@ def tune_postprocessing(
     candidates: Sequence[CRFSetting],
     *,
     num_iterations: int,
+    multiple_of: int = 1,
     report: Callable[[CRFSetting, float], None],
 ) -> CRFSetting:
     """Chooses the setting with the best mean IoU, as Krähenbühl and Koltun by search.
@@ -27,6 +28,7 @@ def tune_postprocessing(
       examples: training images, never those the results are reported on.
       candidates: the settings to try.
       num_iterations: mean-field iterations.
+      multiple_of: as in `postprocess`.
       report: called with each setting and its mean IoU.
 
     Returns:
@@ -39,7 +41,11 @@ def tune_postprocessing(
             confusion_matrix(
                 labels=example["label"],
                 predictions=postprocess(
-                    example["image"], logits, setting, num_iterations
+                    example["image"],
+                    logits,
+                    setting,
+                    num_iterations,
+                    multiple_of=multiple_of,
                 ),
                 num_labels=data.num_labels,
                 ignore_label=data.ignore_label,

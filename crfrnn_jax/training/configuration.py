@@ -11,22 +11,31 @@ Config = Any
 STAGES = ("fcn", "finetune", "plain", "end_to_end")
 
 _KEYS = (
-    *("seed", "data", "augment", "model", "crf", "stages", "log_every", "eval"),
-    "postprocessing",
+    *("seed", "data", "canvas", "augment", "model", "crf", "init", "stages"),
+    *("log_every", "eval", "postprocessing"),
 )
 _SECTION_KEYS = {
     "data": ("name", "dir"),
     "augment": ("flip", "scale", "color"),
     "model": ("name",),
     "crf": ("num_iterations", "theta_alpha", "theta_beta", "theta_gamma"),
-    "eval": ("num_iterations", "validation_images", "panels"),
+    "init": ("file", "skip"),
+    "eval": ("num_iterations", "validation_images", "panels", "multiple_of"),
     "postprocessing": ("train_images", "candidates"),
 }
 _STAGE_KEYS = (
-    *("start_from", "use_crf", "class_weighting", "steps", "batch_size", "crop"),
+    *("start_from", "use_crf", "frozen", "class_weighting", "reduction", "robustness"),
+    *("steps", "batch_size", "crop", "optimizer", "momentum", "schedule"),
     *("learning_rate", "weights_learning_rate", "compatibility_learning_rate"),
-    *("weight_decay", "warmup_steps", "clip_norm", "checkpoint_every", "eval_every"),
+    *("bias_multiplier", "weight_decay", "bias_decay", "warmup_steps", "clip_norm"),
+    *("checkpoint_every", "eval_every"),
 )
+_STAGE_CHOICES = {
+    "class_weighting": ("none", "log"),
+    "reduction": ("mean", "sum"),
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "constant"),
+}
 
 _LOWEST = {
     "seed": 0,
@@ -35,6 +44,8 @@ _LOWEST = {
     "eval.num_iterations": 0,
     "eval.validation_images": 1,
     "eval.panels": 1,
+    "eval.multiple_of": 1,
+    "canvas": 0,
     "postprocessing.train_images": 1,
 }
 
@@ -74,40 +85,66 @@ def check_config(config: Config) -> None:
     for name in config.stages:
         check_choice("config.stages", name, STAGES)
         check_keys("config", config, (name,))
-        stage, key = config[name], f"config.{name}"
-        check_keys(key, stage, _STAGE_KEYS)
-        for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
-            _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
-        for field in ("checkpoint_every", "eval_every"):
-            _check(
-                stage[field] % config.log_every == 0,
-                f"{key}.{field}",
-                f"a multiple of config.log_every ({config.log_every}), so that a loss "
-                "is seen to be finite before anything is made of it",
-                stage[field],
-            )
-        _check(
-            0 <= stage.warmup_steps < stage.steps,
-            f"{key}.warmup_steps",
-            f"0 to steps - 1 ({stage.steps - 1})",
-            stage.warmup_steps,
-        )
-        _check(
-            len(stage.crop) == 2 and min(stage.crop) >= 1,
-            f"{key}.crop",
-            "(height, width) in pixels; on the command line write "
-            f"--config.{name}.crop='(240, 320)'",
-            stage.crop,
-        )
-        for field in ("learning_rate", "clip_norm"):
-            _check(stage[field] > 0, f"{key}.{field}", "above 0", stage[field])
-        check_choice(f"{key}.class_weighting", stage.class_weighting, ("none", "log"))
-        earlier = ("", *config.stages[: config.stages.index(name)])
-        check_choice(f"{key}.start_from", stage.start_from, earlier)
+        _check_stage(config, name)
     for field in ("theta_alpha", "theta_beta", "theta_gamma"):
         _check(
             config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
         )
+    _check_names("config.init.skip", config.init.skip)
+
+
+def _check_stage(config: Config, name: str) -> None:
+    stage, key = config[name], f"config.{name}"
+    check_keys(key, stage, _STAGE_KEYS)
+    for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
+        _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
+    for field in ("checkpoint_every", "eval_every"):
+        _check(
+            stage[field] % config.log_every == 0,
+            f"{key}.{field}",
+            f"a multiple of config.log_every ({config.log_every}), so that a loss "
+            "is seen to be finite before anything is made of it",
+            stage[field],
+        )
+    _check(
+        0 <= stage.warmup_steps < stage.steps,
+        f"{key}.warmup_steps",
+        f"0 to steps - 1 ({stage.steps - 1})",
+        stage.warmup_steps,
+    )
+    _check(
+        len(stage.crop) == 2 and min(stage.crop) >= 1,
+        f"{key}.crop",
+        "(height, width) in pixels; on the command line write "
+        f"--config.{name}.crop='(240, 320)'",
+        stage.crop,
+    )
+    _check(
+        stage.learning_rate > 0,
+        f"{key}.learning_rate",
+        "above 0",
+        stage.learning_rate,
+    )
+    for field in ("weight_decay", "bias_decay", "clip_norm", "robustness"):
+        _check(stage[field] >= 0, f"{key}.{field}", "at least 0", stage[field])
+    _check(0 <= stage.momentum < 1, f"{key}.momentum", "0 to below 1", stage.momentum)
+    for field, choices in _STAGE_CHOICES.items():
+        check_choice(f"{key}.{field}", stage[field], choices)
+    _check_names(f"{key}.frozen", stage.frozen)
+    if config.canvas:
+        square = (config.canvas, config.canvas)
+        _check(
+            tuple(stage.crop) == square,
+            f"{key}.crop",
+            f"the canvas, {square}",
+            stage.crop,
+        )
+    earlier = ("", *config.stages[: config.stages.index(name)])
+    check_choice(f"{key}.start_from", stage.start_from, earlier)
+
+
+def _check_names(key: str, names: Any) -> None:
+    _check(not isinstance(names, str), key, "names in a tuple, ('fc6',)", names)
 
 
 def _check(holds: bool, key: str, expected: str, got: Any) -> None:

@@ -79,19 +79,20 @@ def evaluate(
         "checkpoints": {row: str(paths[row]) for row in loaded},
     }
 
+    sizes = {"multiple_of": config.eval.multiple_of}
     predictors: dict[str, Predict] = {}
     if "plain" in loaded:
         params, _ = loaded["plain"]
-        predictors["plain"] = plain_predictor(model, params)
+        predictors["plain"] = plain_predictor(model, params, **sizes)
         setting = _tune(config, model, params, data)
         results["postprocessing"] = setting._asdict()
         predictors["postprocessing"] = postprocessing_predictor(
-            model, params, setting, config.eval.num_iterations
+            model, params, setting, config.eval.num_iterations, **sizes
         )
     if "end_to_end" in loaded:
         params, _ = loaded["end_to_end"]
         predictors["end_to_end"] = end_to_end_predictor(
-            model, params, config.eval.num_iterations
+            model, params, config.eval.num_iterations, **sizes
         )
 
     scores = score(
@@ -138,10 +139,11 @@ def _tune(
         logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
 
     return tune_postprocessing(
-        unary_of(model, params),
+        unary_of(model, params, multiple_of=config.eval.multiple_of),
         data,
         eval_examples(data, "train", limit=config.postprocessing.train_images),
         [CRFSetting(*candidate) for candidate in config.postprocessing.candidates],
         num_iterations=config.eval.num_iterations,
+        multiple_of=config.eval.multiple_of,
         report=report,
     )

@@ -32,15 +32,14 @@ from crfrnn_jax.training.configuration import (
     check_config,
     differences,
 )
+from crfrnn_jax.training.initial import initial_params
 from crfrnn_jax.training.journal import Journal
+from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.steps import (
     TrainState,
     TrainStep,
-    init_params,
     init_state,
-    make_optimizer,
     make_train_step,
-    stage_schedule,
 )
 
 
@@ -108,6 +107,7 @@ def _run_stage(
             crop=stage.crop,
             augment=config.augment,
             seed=seed,
+            canvas=config.canvas,
         )
         stack.callback(batches.close)
         train_step, state = _prepare_stage(config, stage, seed, model, data, workdir)
@@ -162,6 +162,8 @@ def _prepare_stage(
         use_crf=stage.use_crf,
         ignore_label=data.ignore_label,
         class_weights=class_weights(data) if stage.class_weighting == "log" else None,
+        reduction=stage.reduction,
+        robustness=stage.robustness,
     )
     params = _initial_params(config, stage, model, workdir)
     return train_step, init_state(params, optimizer, jax.random.key(seed))
@@ -181,7 +183,7 @@ def _initial_params(
     config: Config, stage: Config, model: Segmenter, workdir: Path
 ) -> Any:
     if not stage.start_from:
-        return init_params(model, jax.random.key(config.seed))
+        return initial_params(model, jax.random.key(config.seed), config.init)
     earlier = latest_checkpoint(workdir, stage.start_from)
     assert earlier is not None  # check_config: it is among the stages before this one
     params, _ = load_for_evaluation(earlier)
@@ -236,14 +238,14 @@ def _validate(
     step: int,
 ) -> dict[str, float]:
     """Scores some validation images and saves panels of the first few."""
+    multiple_of = config.eval.multiple_of
+    plain = plain_predictor(model, params, multiple_of=multiple_of)
+    rows = {"plain": plain}
     if config[stage].use_crf:
-        iterations = config.eval.num_iterations
-        rows = {
-            "unary": plain_predictor(model, params),
-            "end_to_end": end_to_end_predictor(model, params, iterations),
-        }
-    else:
-        rows = {"plain": plain_predictor(model, params)}
+        end_to_end = end_to_end_predictor(
+            model, params, config.eval.num_iterations, multiple_of=multiple_of
+        )
+        rows = {"unary": plain, "end_to_end": end_to_end}
     limit = config.eval.validation_images
     scores = score(rows, data, eval_examples(data, "val", limit=limit))
     examples = eval_examples(data, "val", limit=config.eval.panels)

@@ -1,0 +1,90 @@
+"""The parameters that a first stage starts from: fresh, or from a file over these."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from crfrnn_jax.checks import InputError
+from crfrnn_jax.models import Segmenter
+from crfrnn_jax.training.checkpoints import load_for_evaluation
+from crfrnn_jax.weights import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+def fresh_params(model: Segmenter, key: jax.Array) -> Any:
+    """Parameters of the segmenter, freshly drawn."""
+    # Parameters do not depend on the image's size: the smallest traces fastest. As one
+    # program, from which the network itself is left out, it takes half the time.
+    return jax.jit(model.init)(key, np.zeros((1, 32, 32, 3), np.float32))["params"]
+
+
+def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
+    """Fresh parameters, and those of a file in their place where it has them.
+
+    So a network starts from one of fewer layers, as FCN-8s from FCN-16s or that from
+    VGG-16, or for other labels, whose scores are then skipped.
+
+    Args:
+      model: the segmenter.
+      key: random key of the fresh ones.
+      init: the config's `init`: `file`, a file that `crfrnn_jax.weights` wrote, a
+        checkpoint's folder, or "" for none; `skip`, names of layers or parameters that
+        are not taken.
+
+    Raises:
+      ValueError: the file can't be read, or nothing in it or not all of it fits.
+    """
+    fresh = fresh_params(model, key)
+    if not init.file:
+        return fresh
+    path = Path(init.file).expanduser()
+    if path.is_dir():
+        given = flat_names(load_for_evaluation(path)[0])
+    else:
+        given = load_weights(path).arrays
+    return _lay_over(fresh, given, init.skip, path)
+
+
+def flat_names(params: Any) -> dict[str, Any]:
+    """The leaves of a tree of parameters, by names such as "backbone/fc6/kernel"."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(entry.key for entry in path): leaf for path, leaf in leaves}
+
+
+def _lay_over(
+    fresh: Any, given: Mapping[str, Any], skip: Sequence[str], path: Path
+) -> Any:
+    known = flat_names(fresh)
+    wanted = {
+        name for name in given if name in known and not set(skip) & {*name.split("/")}
+    }
+    wrong = [
+        f"{name}: expected {list(known[name].shape)}, got {list(given[name].shape)}"
+        for name in sorted(wanted)
+        if known[name].shape != given[name].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: tensors of another shape than the network's; leave them out with "
+            "config.init.skip, or give a file for this network: " + "; ".join(wrong)
+        )
+    if not wanted:
+        raise InputError(f"{path}: expected tensors of this network, got none")
+    logger.info("%s: %d tensors taken", path, len(wanted))
+    for what, names in (
+        ("not in the file, drawn afresh", known.keys() - wanted),
+        ("in the file, not taken", given.keys() - wanted),
+    ):
+        if names:
+            logger.info("%s: %s", what, ", ".join(sorted(names)))
+
+    def take(tree_path: tuple[Any, ...], leaf: jax.Array) -> Any:
+        name = "/".join(entry.key for entry in tree_path)
+        return np.asarray(given[name], leaf.dtype) if name in wanted else leaf
+
+    return jax.tree_util.tree_map_with_path(take, fresh)
