@@ -2,8 +2,8 @@
 
 python prepare.py --config=configs/paper_data.py --config.data.dir=FOLDER
 
-The same command goes on where one that was stopped left off. Of the config, `data` alone
-is read.
+The same command goes on where one that was stopped left off. Of the config, it reads
+`data` alone.
 """
 
 from absl import app, flags

@@ -1,4 +1,4 @@
-"""The paper's training sets, for `prepare.py` and for configs to take their `data` from.
+"""The paper's training sets, for `prepare.py` and for the `data` of other configs.
 
 FOLDER holds what docs/data.md says: VOCdevkit, benchmark_RELEASE and coco2014.
 

@@ -30,7 +30,7 @@ def find_root(
       key: the config's key, for the message.
       folder: its value.
       inside: where the root may lie in the folder; the folder itself comes last.
-      holds: files and folders by which to know the root; "a|b" is either.
+      holds: files and folders by which to know the root.
       instructions: where to get the data and where to put it.
 
     Returns:
@@ -45,7 +45,7 @@ def find_root(
     given = Path(folder).expanduser().absolute()
     for place in (*inside, "."):
         root = given / place
-        if all(any((root / n).exists() for n in name.split("|")) for name in holds):
+        if all((root / name).exists() for name in holds):
             return root
     raise FileNotFoundError(
         f"{key}: expected {', '.join(holds)} in {given} or its "

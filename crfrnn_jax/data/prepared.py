@@ -7,7 +7,8 @@ against its image, and written as a plain PNG of class indices:
     OUT/DATA_SET/SPLIT-IDENTITY/index.json
 
 IDENTITY is a digest of what the masks are made from, so that another folder, list or
-setting never meets masks made from the first. Images are read where they lie.
+setting never meets masks made from the first. Images are read where they lie, and not
+turned as EXIF says: published masks are drawn on the pixels as they are stored.
 
 A preparation that was stopped goes on where it stopped: masks are renamed into place
 when they are whole, and the index, without which nothing counts as prepared, is written
@@ -72,7 +73,8 @@ class PreparedSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, image, mask = self.examples[index]
-        return {"image": read_image(image), "label": read_mask(mask), "name": name}
+        pixels = read_image(image, turn=False)
+        return {"image": pixels, "label": read_mask(mask), "name": name}
 
 
 def prepare(
@@ -181,7 +183,7 @@ def _make_one(item: Item, masks: Path, num_labels: int) -> Example | None:
         return None
     if not image.is_file():
         raise FileNotFoundError(f"{image}: expected an image, got none")
-    shape = read_image(image).shape[:2]
+    shape = read_image(image, turn=False).shape[:2]
     if mask.shape != shape:
         raise InputError(
             f"{image}: expected a mask of the image's size, {list(shape)}, got "

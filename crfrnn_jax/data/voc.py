@@ -118,7 +118,8 @@ def voc_test_images(
       count: how many there have to be; 0 is any number.
 
     Returns:
-      Name and file of each image, in the list's order.
+      Name and file of each image, in the list's order. To be read as the others are,
+      `read_image(file, turn=False)`.
 
     Raises:
       ValueError: there are more or fewer.
