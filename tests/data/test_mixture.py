@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,20 @@ def test_the_papers_mixtures(folder, variant):
     count = {"voc_sbd": 5, "coco": 1, "voc_sbd_coco": 6}[variant]
     assert len(load_dataset(config).splits["train"]) == count
     assert paper_data.VARIANTS["voc_sbd_coco"][1] == 11685 + 66099
+
+
+def test_the_examples_in_the_documentation_are_the_configs():
+    text = (ROOT / "docs" / "data.md").read_text()
+    data = paper_data.get_data()
+    del data.parts.coco
+    for example, expected in zip(
+        re.findall(r"```python\n(.*?)```", text, re.DOTALL),
+        (paper_data.get_data().parts.coco, data),
+        strict=True,
+    ):
+        config = ConfigDict()
+        exec(example, {"ConfigDict": ConfigDict, "config": config})
+        assert config.data == expected
 
 
 def test_prepare_script(folder):
