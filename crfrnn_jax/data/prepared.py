@@ -150,7 +150,7 @@ def _make(
     with ThreadPoolExecutor() as pool:
         try:
             made = list(track(pool.map(make, items), title, total=len(items)))
-        except BaseException:
+        except BaseException:  # map itself stops at an item's error, not at Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     examples = [example for example in made if example is not None]
