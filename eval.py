@@ -4,7 +4,7 @@ python eval.py --workdir=runs/shapes
 python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/500
 
 With --config=FILE, and --config.key=value, the config's `eval`, `postprocessing` and
-`data.dir` stand in for those of the training.
+the folders of `data` stand in for those of the training.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from crfrnn_jax.training.evaluate import evaluate
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A config to take eval, postprocessing and data.dir from."
+    "config", None, "A config to take eval, postprocessing and data's folders from."
 )
 
 

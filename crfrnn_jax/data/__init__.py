@@ -1,7 +1,9 @@
-"""Segmentation data: synthetic shapes or folders of images, batches and examples."""
+"""Segmentation data: data sets from a config, batches and examples."""
 
-from crfrnn_jax.data.dataset import SegmentationData, Source, load_dataset
+from crfrnn_jax.data.dataset import SegmentationData, Source
+from crfrnn_jax.data.loading import load_dataset
 from crfrnn_jax.data.pipeline import eval_examples, train_batches
+from crfrnn_jax.data.voc import voc_test_images
 
 __all__ = [
     "SegmentationData",
@@ -9,4 +11,5 @@ __all__ = [
     "eval_examples",
     "load_dataset",
     "train_batches",
+    "voc_test_images",
 ]

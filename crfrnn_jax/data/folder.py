@@ -84,13 +84,17 @@ def open_folder(
     return {split: FolderSource(pairs) for split, pairs in splits.items()}
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, turn: bool = True) -> NDArray[np.uint8]:
     """Reads an image as uint8 [height, width, 3]; transparency is dropped.
+
+    Args:
+      path: the file.
+      turn: as its EXIF orientation says; otherwise the pixels come as they are stored.
 
     Raises:
       ValueError: naming the file, if it cannot be read or holds floats.
     """
-    image, _ = _open(path)
+    image, _ = _open(path, turn)
     if image.mode == "F":
         raise InputError(f"{path}: expected 8 or 16 bits a channel, got floats")
     if image.mode.startswith("I"):
@@ -115,14 +119,15 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     return np.array(mask).astype(np.int32)
 
 
-def _open(path: Path) -> tuple[Image.Image, str]:
+def _open(path: Path, turn: bool = True) -> tuple[Image.Image, str]:
     """Decodes a file; also returns the pixel format within the file."""
     try:
         with Image.open(path) as image:
             stored = image.tile[0][3] if image.tile else image.mode
             if isinstance(stored, tuple):  # TIFF: the pixel format leads
                 stored = stored[0]
-            return ImageOps.exif_transpose(image), str(stored)
+            image.load()
+            return ImageOps.exif_transpose(image) if turn else image, str(stored)
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types
         raise InputError(f"{path}: expected a readable image, got: {error}") from error
 

@@ -1,7 +1,10 @@
 """What a config must hold. Configs are locked: a key that is not there can't be set."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
 
@@ -51,7 +54,8 @@ _LOWEST = {
 
 # What a run may change on its way: where the data lies, how it is looked at, and which
 # stages are to follow.
-_FREE = ("config.data.dir", "config.eval", "config.postprocessing", "config.stages")
+_PLACES = ("dir", "voc_dir", "prepared_dir")
+_FREE = ("config.eval", "config.postprocessing", "config.stages")
 
 
 def check_config(config: Config) -> None:
@@ -152,6 +156,37 @@ def _check(holds: bool, key: str, expected: str, got: Any) -> None:
         raise InputError(f"{key}: expected {expected}, got {got!r}")
 
 
+def make_places_absolute(data: Config) -> None:
+    """Makes the folders that a data set's config names absolute, in place.
+
+    An evaluation may run from another folder. Those that are "" stay so.
+    """
+    for key, value in data.items():
+        if isinstance(value, ConfigDict):
+            make_places_absolute(value)
+        elif key in _PLACES and value:
+            data[key] = str(Path(value).expanduser().absolute())
+
+
+def take_places(data: Config, other: Config) -> None:
+    """Puts the folders that another config of the data set names, unless "", in place.
+
+    Args:
+      data: the config that is changed.
+      other: the one whose folders stand in for its own; it may have fewer keys.
+    """
+    for key, value in data.items():
+        given = other.get(key)
+        if isinstance(value, ConfigDict) and isinstance(given, ConfigDict):
+            take_places(value, given)
+        elif key in _PLACES:
+            data[key] = given or value
+
+
+def _is_place(path: str) -> bool:
+    return path.startswith("config.data.") and path.split(".")[-1] in _PLACES
+
+
 def ancestry(config: dict[str, Any], stage: str) -> list[str]:
     """A stage and those it goes back to through `start_from`, itself first."""
     names = []
@@ -180,7 +215,7 @@ def _differences(
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, "(absent)"), other.get(key, "(absent)")
         path = f"{prefix}.{key}"
-        if path in free:
+        if path in free or _is_place(path):
             continue
         if isinstance(left, dict) and isinstance(right, dict):
             found += _differences(left, right, path, free)

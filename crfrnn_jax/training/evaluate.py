@@ -28,6 +28,7 @@ from crfrnn_jax.training.configuration import (
     ancestry,
     check_config,
     differences,
+    take_places,
 )
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def evaluate(
         post-processing rows, or None to leave those out.
       end_to_end: checkpoint of the network trained with the CRF, or None.
       directory: where the results go; made if it is not there.
-      override: a config whose `eval`, `postprocessing` and, unless empty, `data.dir`
-        stand in for those of the training.
+      override: a config whose `eval`, `postprocessing` and, unless empty, folders of
+        `data` stand in for those of the training.
 
     Returns:
       The tables as Markdown.
@@ -71,7 +72,7 @@ def evaluate(
     if override is not None:
         check_config(override)
         config.eval, config.postprocessing = override.eval, override.postprocessing
-        config.data.dir = override.data.dir or config.data.dir
+        take_places(config.data, override.data)
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {

@@ -31,6 +31,7 @@ from crfrnn_jax.training.configuration import (
     ancestry,
     check_config,
     differences,
+    make_places_absolute,
 )
 from crfrnn_jax.training.initial import initial_params
 from crfrnn_jax.training.journal import Journal
@@ -65,8 +66,7 @@ def train(config: Config, workdir: Path) -> None:
     """
     check_config(config)
     config = config.copy_and_resolve_references()
-    if config.data.dir:  # an evaluation may run from another folder
-        config.data.dir = str(Path(config.data.dir).expanduser().absolute())
+    make_places_absolute(config.data)
     data = load_dataset(config.data)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,13 @@
 import pytest
 
-from configs import camvid, shapes
-from crfrnn_jax.training.configuration import ancestry, check_config, differences
+from configs import camvid, paper_data, shapes
+from crfrnn_jax.training.configuration import (
+    ancestry,
+    check_config,
+    differences,
+    make_places_absolute,
+    take_places,
+)
 
 
 @pytest.mark.parametrize("module", [shapes, camvid])
@@ -51,6 +57,43 @@ def test_differences_name_every_key_but_those_that_are_free():
         "config.e: '(absent)' -> 5",
     ]
     assert differences(one, one, stages=()) == []
+
+
+def test_where_the_parts_of_a_mixture_lie_is_free():
+    one, other = (paper_data.get_config() for _ in range(2))
+    other.data.dir = "moved"
+    other.data.prepared_dir = "moved"
+    other.data.parts.sbd.voc_dir = "moved"
+    assert differences(one.to_dict(), other.to_dict(), stages=()) == []
+    other.data.parts.coco.min_pixels = 100
+    assert differences(one.to_dict(), other.to_dict(), stages=()) == [
+        "config.data.parts.coco.min_pixels: 200 -> 100"
+    ]
+
+
+def test_places_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = paper_data.get_data()
+    data.dir = "here"
+    data.parts.sbd.update(voc_dir="../there", prepared_dir="/out")
+    make_places_absolute(data)
+    assert data.dir == str(tmp_path / "here")
+    assert data.parts.sbd.voc_dir == str(tmp_path / "../there")
+    assert data.parts.sbd.prepared_dir == "/out"
+    assert data.parts.voc.dir == ""  # the mixture's
+    assert data.parts.voc.name == "voc2012"
+
+
+def test_places_of_another_config_stand_in():
+    data, other = paper_data.get_data(), paper_data.get_data("coco")
+    data.dir, data.parts.voc.dir = "old", "kept"
+    other.dir, other.parts.sbd.voc_dir = "new", "new, too"
+    take_places(data, other)
+    assert (data.dir, data.parts.voc.dir) == ("new", "kept")
+    assert data.parts.sbd.voc_dir == "new, too"
+    assert data.train == ("voc", "sbd")
+    take_places(data, shapes.get_config().data)  # of another data set, and without one
+    assert data.dir == "new"
 
 
 def test_differences_of_a_stage_leave_out_the_other_stages():

@@ -1,0 +1,103 @@
+"""From a config to the data set that it asks for."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crfrnn_jax.checks import InputError, check_choice, check_keys
+from crfrnn_jax.data import coco, context, folder, mixture, sbd, scenes, shapes, voc
+from crfrnn_jax.data.dataset import SegmentationData
+
+
+def load_dataset(config: Any) -> SegmentationData:
+    """Loads the data set that a config asks for, and makes or checks it first.
+
+    Args:
+      config: has `name`, and the keys of that data set. For "shapes": `num_train` and
+        `num_val` scenes of side `size` (pixels), `seed`, and `dir`, the folder to keep
+        them in ("" is the user's cache). For "folder": `dir`, see the module `folder`,
+        `class_names` and `ignore_label`. For "voc2012", "sbd", "coco2014",
+        "pascal_context" and "mixture": see `load_...` of the modules `voc`, `sbd`,
+        `coco`, `context` and `mixture`.
+
+    Returns:
+      The data set.
+
+    Raises:
+      ValueError: a value of the config or a file is wrong; the message names it.
+      FileNotFoundError: a folder or file is missing; the message names it.
+    """
+    return _load(_LOADERS, config, "config.data", ("train", "val"))
+
+
+def _load_shapes(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+    del key, splits  # both are made at once
+    variant = shapes.ShapesConfig(
+        num_train=config.num_train,
+        num_val=config.num_val,
+        size=config.size,
+        seed=config.seed,
+    )
+    sources = shapes.prepare_shapes(variant, config.dir or _cache_dir())
+    return SegmentationData(scenes.CLASS_NAMES, scenes.IGNORE_LABEL, sources)
+
+
+def _load_folder(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+    del splits  # both are checked at once
+    if not config.dir:
+        raise InputError(f"{key}.dir: expected the folder of the images, got none")
+    if isinstance(config.class_names, str):
+        raise InputError(
+            f"{key}.class_names: expected names in a tuple, ('one', 'two'), got the "
+            f"string {config.class_names!r}"
+        )
+    names = tuple(config.class_names)
+    sources = folder.open_folder(config.dir, len(names), config.ignore_label)
+    return SegmentationData(names, config.ignore_label, sources)
+
+
+def _load_mixture(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+    del splits  # what is trained on depends on both
+
+    def load_part(part: Any, part_key: str, part_splits: Iterable[str]):
+        return _load(_PREPARED, part, part_key, part_splits)
+
+    return mixture.load_mixture(config, key, load_part)
+
+
+class _Loader(NamedTuple):
+    """The keys that a data set's config needs, and what opens it."""
+
+    keys: tuple[str, ...]
+    load: Callable[[Any, str, Iterable[str]], SegmentationData]
+
+
+_PLACED = ("dir", "prepared_dir", "counts")
+_PREPARED = {
+    "voc2012": _Loader(_PLACED, voc.load_voc),
+    "sbd": _Loader((*_PLACED, "voc_dir"), sbd.load_sbd),
+    "coco2014": _Loader((*_PLACED, "min_pixels"), coco.load_coco),
+    "pascal_context": _Loader((*_PLACED, "voc_dir"), context.load_context),
+}
+_LOADERS = {
+    "shapes": _Loader(("num_train", "num_val", "size", "seed", "dir"), _load_shapes),
+    "folder": _Loader(("dir", "class_names", "ignore_label"), _load_folder),
+    **_PREPARED,
+    "mixture": _Loader((*_PLACED, "parts", "train", "val"), _load_mixture),
+}
+
+
+def _load(
+    loaders: dict[str, _Loader], config: Any, key: str, splits: Iterable[str]
+) -> SegmentationData:
+    check_keys(key, config, ("name",))
+    check_choice(f"{key}.name", config.name, tuple(loaders))
+    loader = loaders[config.name]
+    check_keys(key, config, loader.keys)
+    return loader.load(config, key, splits)
+
+
+def _cache_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "crfrnn_jax" / "tfds"
