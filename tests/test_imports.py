@@ -30,6 +30,7 @@ LAYERS = [
     "losses",
     "metrics",
     "models",
+    "weights",
     "data",
     "evaluation",
     "training",
