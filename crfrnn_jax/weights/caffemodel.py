@@ -22,7 +22,7 @@ from crfrnn_jax.weights.limits import check_dims, reading
 # NetParameter's field of layers, and there the fields of name and blobs.
 _LAYERS = {100: (1, 7), 2: (4, 6)}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MOST_FIELDS = 1_000_000  # a network of 100 layers has a few thousand
+_MOST_FIELDS = 300_000  # a network of 100 layers has a few thousand
 
 # The first field of a file decides whether it can be a NetParameter at all: its name,
 # layers, input, state, input_shape (messages), input_dim, force_backward, debug_info.

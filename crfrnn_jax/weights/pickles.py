@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 # A state dict takes about 60 instructions a tensor.
-_MOST_INSTRUCTIONS = 1_000_000
+_MOST_INSTRUCTIONS = 300_000
 
 # The element types of PyTorch's storages, as numpy names them.
 _STORAGES = {
