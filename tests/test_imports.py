@@ -31,6 +31,7 @@ LAYERS = [
     "losses",
     "metrics",
     "models",
+    "weights",
     "data",
     "evaluation",
     "training",
