@@ -46,7 +46,7 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
     if path.is_dir():
         given = flat_names(load_for_evaluation(path)[0])
     else:
-        given = load_weights(path).arrays
+        given = load_weights(path).tensors
     return _lay_over(fresh, given, init.skip, path)
 
 
