@@ -93,3 +93,62 @@ def test_half_precision_logits_of_many_pixels_have_a_float32_loss():
     )
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 2.0, 0.5, 0.0, 3.0])])
+def test_the_sum_is_the_mean_times_the_weights(weights):
+    logits, labels = _example()
+    total = softmax_cross_entropy(
+        logits=jnp.asarray(logits),
+        labels=jnp.asarray(labels),
+        ignore_label=IGNORE,
+        class_weights=weights,
+        reduction="sum",
+    )
+    valid = labels[labels != IGNORE]
+    count = len(valid) if weights is None else weights[valid].sum()
+    truth = _oracle(logits, labels, weights) * count
+    np.testing.assert_allclose(total, truth, rtol=1e-5)
+
+
+def test_the_robust_likelihood_adds_to_the_probability():
+    logits, labels = _example()
+    loss, gradient = jax.value_and_grad(
+        lambda logits: softmax_cross_entropy(
+            logits=logits,
+            labels=jnp.asarray(labels),
+            ignore_label=IGNORE,
+            robustness=0.1,
+        )
+    )(jnp.asarray(logits))
+    exp = np.exp(logits.astype(np.float64))
+    probabilities = exp / exp.sum(-1, keepdims=True)
+    valid = labels != IGNORE
+    true = np.take_along_axis(
+        probabilities, np.where(valid, labels, 0)[..., None], axis=-1
+    )[..., 0]
+    np.testing.assert_allclose(loss, -np.log(0.1 + true[valid]).mean(), rtol=1e-5)
+    # The derivative of -log(r + p) by the true label's logit: -p (1 - p) / (r + p).
+    own = -true * (1 - true) / (0.1 + true) / valid.sum()
+    ours = np.take_along_axis(
+        np.asarray(gradient), np.where(valid, labels, 0)[..., None], axis=-1
+    )[..., 0]
+    np.testing.assert_allclose(ours[valid], own[valid], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reduction": "max"}, "reduction: expected one of .* got 'max'"),
+        ({"robustness": -0.1}, r"robustness: expected at least 0, got -0\.1"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    logits, labels = _example()
+    with pytest.raises(ValueError, match=message):
+        softmax_cross_entropy(
+            logits=jnp.asarray(logits),
+            labels=jnp.asarray(labels),
+            ignore_label=IGNORE,
+            **options,
+        )

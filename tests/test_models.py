@@ -1,5 +1,6 @@
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,7 @@ KEY = jax.random.key(0, impl="unsafe_rbg")
 
 @pytest.fixture(scope="module")
 def segmenter():
-    config = ConfigDict({"model": MODEL, "crf": CRF})
+    config = ConfigDict({"model": MODEL, "crf": CRF, "canvas": 0})
     model = build_segmenter(config, num_labels=3)
     images = jax.random.uniform(jax.random.key(0), (2, 13, 18, 3), maxval=255.0)
     return model, jax.jit(model.init)(KEY, images), images
@@ -68,13 +69,11 @@ def test_segmenter_refines_what_its_backbone_scores(segmenter):
 def test_segmenter_takes_another_number_of_iterations_at_test(segmenter):
     model, params, images = segmenter
     unary = np.zeros((*images.shape[:3], 3), np.float32)
-    same = model.apply(params, images, unary, 0, method=model.refine)
+    same = model.apply(params, images, unary, num_iterations=0, method=model.refine)
     np.testing.assert_array_equal(same, unary)
 
 
 def test_any_backbone_of_logits_plugs_in():
-    import flax.linen as nn
-
     class Pointwise(nn.Module):
         @nn.compact
         def __call__(self, images):
@@ -86,10 +85,85 @@ def test_any_backbone_of_logits_plugs_in():
     assert model.apply(params, images).shape == (1, 6, 6, 3)
 
 
-def test_unknown_backbone_is_named():
-    config = ConfigDict({"model": MODEL | {"name": "vgg"}, "crf": CRF})
-    with pytest.raises(ValueError, match=r"config.model.name: .*\['fcn'\], got 'vgg'"):
+class OwnBackbone(nn.Module):
+    """A user's network, named by its import path."""
+
+    num_labels: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, images):
+        return self.scale * nn.Dense(self.num_labels)(images / 255.0)
+
+
+def test_a_backbone_of_ones_own_is_named_by_its_import_path():
+    name = f"{__name__}:OwnBackbone"
+    config = ConfigDict(
+        {"model": {"name": name, "scale": 2.0}, "crf": CRF, "canvas": 0}
+    )
+    model = build_segmenter(config, num_labels=3)
+    assert model.backbone == OwnBackbone(num_labels=3, scale=2.0)
+    images = jnp.ones((1, 6, 6, 3))
+    assert model.apply(model.init(KEY, images), images).shape == (1, 6, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "vgg"}, r"config.model.name: .*\['fcn', 'vgg_fcn'\] or .*got 'vgg'"),
+        (
+            {"name": "nowhere:Net"},
+            "config.model.name: .*'nowhere:Net': No module named",
+        ),
+        ({"name": "math:Net"}, "config.model.name: .* imported, got 'math:Net'"),
+        ({"name": "fcn", "width": 3}, "config.model: .* fcn, got: .*'width'"),
+    ],
+)
+def test_backbones_that_cannot_be_built_are_named(model, message):
+    config = ConfigDict({"model": model, "crf": CRF, "canvas": 0})
+    with pytest.raises(ValueError, match=message):
         build_segmenter(config, 3)
+
+
+def test_without_a_crf_the_logits_are_the_backbones():
+    model = Segmenter(OwnBackbone(3, 1.0), None)
+    images = jax.random.uniform(KEY, (1, 6, 6, 3), maxval=255.0)
+    params = model.init(KEY, images)
+    assert set(params["params"]) == {"backbone"}
+    unary = model.apply(params, images, method=model.unary)
+    np.testing.assert_array_equal(model.apply(params, images), unary)
+
+
+def test_a_mask_keeps_padding_out_of_the_crf():
+    model = Segmenter(OwnBackbone(3, 1.0), CRFRNN(num_labels=3, **CRF))
+    images = jax.random.uniform(KEY, (1, 6, 8, 3), maxval=255.0)
+    params = model.init(KEY, images)
+    padded = jnp.pad(images, ((0, 0), (0, 3), (0, 2), (0, 0)), constant_values=90.0)
+    mask = jnp.pad(jnp.ones((1, 6, 8), bool), ((0, 0), (0, 3), (0, 2)))
+    refined = model.apply(params, padded, mask)
+    np.testing.assert_allclose(
+        refined[:, :6, :8], model.apply(params, images), atol=2e-5
+    )
+    assert np.abs(model.apply(params, padded) - refined).max() > 1e-3
+
+
+def test_on_a_canvas_padding_has_the_mean_colour_and_takes_part():
+    """The CRF of BGR less the mean, which is zero where the image is padded."""
+    model = Segmenter(OwnBackbone(3, 1.0), CRFRNN(num_labels=3, **CRF), canvas=9)
+    images = jax.random.uniform(KEY, (1, 9, 9, 3), maxval=255.0)
+    mask = jnp.zeros((1, 9, 9), bool).at[:, :6, :8].set(True)
+    params = model.init(KEY, images)
+    mean = np.array([123.68, 116.779, 103.939], np.float32)
+    padded = np.where(mask[..., None], images, mean)
+    unary = model.apply(params, images, mask, method=model.unary)
+    backbone = OwnBackbone(3, 1.0)
+    own = {"params": params["params"]["backbone"]}
+    np.testing.assert_allclose(unary, backbone.apply(own, padded), atol=1e-5)
+    refined = model.apply(params, images, mask)
+    expected = CRFRNN(num_labels=3, **CRF).apply(
+        {"params": params["params"]["crf"]}, padded[..., ::-1] - mean[::-1], unary
+    )
+    np.testing.assert_allclose(refined, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

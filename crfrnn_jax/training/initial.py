@@ -60,6 +60,13 @@ def _lay_over(
     fresh: Any, given: Mapping[str, Any], skip: Sequence[str], path: Path
 ) -> Any:
     known = flat_names(fresh)
+    parts = {part for name in (*known, *given) for part in name.split("/")}
+    for name in skip:
+        if name not in parts:
+            raise InputError(
+                "config.init.skip: expected names of the network's or the file's "
+                f"parameters, {sorted(parts)}, got {name!r}"
+            )
     wanted = {
         name for name in given if name in known and not set(skip) & {*name.split("/")}
     }

@@ -53,16 +53,32 @@ def assert_same(first, second):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a["image"], b["image"])
         np.testing.assert_array_equal(a["label"], b["label"])
+        np.testing.assert_array_equal(a["mask"], b["mask"])
 
 
 @pytest.mark.parametrize("crop", [(8, 10), (12, 14), (20, 30)])
 def test_batches_have_the_crop_s_shape(crop):
     ((batch,), _) = batches(1, crop=crop)
-    assert batch.keys() == {"image", "label"}
+    assert batch.keys() == {"image", "label", "mask"}
+    assert batch["mask"].shape == (4, *crop)
+    assert batch["mask"].dtype == bool
     assert batch["image"].shape == (4, *crop, 3)
     assert batch["label"].shape == (4, *crop)
     assert batch["image"].dtype == np.uint8
     assert batch["label"].dtype == np.int32
+
+
+def test_a_canvas_takes_the_place_of_random_sizes_and_crops():
+    ((batch,), _) = batches(1, crop=(28, 28), canvas=28, augment=changes(**OFF))
+    assert batch["image"].shape == (4, 28, 28, 3)
+    assert batch["mask"][:, :24].all()
+    assert not batch["mask"][:, 24:].any()
+    assert (batch["label"][:, 24:] == 255).all()
+
+
+def test_a_crop_other_than_the_canvas_is_refused():
+    with pytest.raises(ValueError, match=r"crop: .* canvas, \(9, 9\), got \(8, 8\)"):
+        batches(1, canvas=9)
 
 
 def test_resumed_stream_is_the_uninterrupted_one():

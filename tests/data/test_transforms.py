@@ -3,6 +3,7 @@ import pytest
 
 from crfrnn_jax.data.transforms import (
     jitter_color,
+    place_on_canvas,
     random_crop,
     random_flip,
     random_scale,
@@ -71,7 +72,9 @@ def test_crop_reaches_every_corner_and_moves_both_alike():
     image = np.repeat(label.astype(np.uint8)[..., None], 3, axis=-1)
     corners = set()
     for rng in rngs(200):
-        window, window_label = random_crop(image, label, rng, (4, 3), IGNORED)
+        window, window_label, mask = random_crop(image, label, rng, (4, 3), IGNORED)
+        assert mask.all()
+        assert mask.shape == (4, 3)
         assert window_label.shape == (4, 3)
         np.testing.assert_array_equal(window[..., 0], window_label)
         corners.add(int(window_label[0, 0]))
@@ -83,14 +86,31 @@ def test_crop_pads_small_images_with_their_edge_and_ignored_labels():
     image[...] = np.arange(16, dtype=np.uint8)[:, None]
     tops = set()
     for rng in rngs(50):
-        window, window_label = random_crop(image, label, rng, (12, 10), IGNORED)
+        window, window_label, mask = random_crop(image, label, rng, (12, 10), IGNORED)
         assert window.shape == (12, 10, 3)
         inside = window_label != IGNORED
+        np.testing.assert_array_equal(mask, inside)
         assert inside.all(axis=1).sum() == 8
         assert inside.any(axis=1).sum() == 8
         tops.add(int(inside.argmax(axis=0)[0]))
         np.testing.assert_array_equal(window, np.broadcast_to(window[:1], window.shape))
     assert tops == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("size", [(8, 16), (16, 8), (10, 20), (7, 5)])
+def test_a_canvas_holds_the_whole_image_in_its_upper_left_corner(size):
+    image, label = coded(*size)
+    canvas, canvas_label, mask = place_on_canvas(image, label, 16, IGNORED)
+    assert canvas.shape == (16, 16, 3)
+    height, width = (round(side * 16 / max(size)) for side in size)
+    expected = np.zeros((16, 16), bool)
+    expected[:height, :width] = True
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(canvas_label != IGNORED, expected)
+    assert not canvas[~mask].any()
+    if max(size) == 16:
+        np.testing.assert_array_equal(canvas[: size[0], : size[1]], image)
+        np.testing.assert_array_equal(canvas_label[: size[0], : size[1]], label)
 
 
 def test_color_of_strength_zero_changes_nothing():

@@ -1,6 +1,20 @@
+import jax
+import numpy as np
 import pytest
 
-from configs import camvid, paper_data, shapes
+from configs import (
+    camvid,
+    coco_voc_crfrnn,
+    context_crfrnn,
+    paper_data,
+    shapes,
+    voc_crfrnn,
+    voc_crfrnn_modern,
+    voc_fcn8s,
+    voc_fcn16s,
+    voc_fcn32s,
+)
+from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.configuration import (
     ancestry,
     check_config,
@@ -8,15 +22,56 @@ from crfrnn_jax.training.configuration import (
     make_places_absolute,
     take_places,
 )
+from crfrnn_jax.training.optimizers import make_optimizer
+
+CONFIGS = {
+    "shapes": shapes.get_config(),
+    "camvid": camvid.get_config(),
+    "voc_fcn32s": voc_fcn32s.get_config(),
+    "voc_fcn16s": voc_fcn16s.get_config(),
+    "voc_fcn8s": voc_fcn8s.get_config(),
+    "voc_crfrnn": voc_crfrnn.get_config(),
+    **{
+        f"coco_voc_crfrnn:{step}": coco_voc_crfrnn.get_config(step)
+        for step in ("fcn32s", "fcn8s", "crfrnn")
+    },
+    "context_crfrnn": context_crfrnn.get_config(),
+    "voc_crfrnn_modern": voc_crfrnn_modern.get_config(),
+}
 
 
-@pytest.mark.parametrize("module", [shapes, camvid])
-def test_configs_are_valid_and_locked(module):
-    config = module.get_config()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_are_valid_and_locked(name):
+    config = CONFIGS[name]
     check_config(config)
     config.lock()
+    stage = config[config.stages[0]]
     with pytest.raises(AttributeError, match="learning_rat"):
-        config.fcn.learning_rat = 0.1
+        stage.learning_rat = 0.1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_describe_a_network_whose_stages_find_their_parts(name):
+    """Built, shaped and partitioned, so that no name in a config is of nothing."""
+    config = CONFIGS[name]
+    model = build_segmenter(config, num_labels=21)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    for stage in config.stages:
+        jax.eval_shape(make_optimizer(config[stage]).init, params)
+
+
+def test_the_published_stages_have_the_papers_numbers():
+    config = CONFIGS["voc_crfrnn"]
+    stage = config.end_to_end
+    assert stage.learning_rate == 1e-13
+    assert stage.weights_learning_rate == pytest.approx(1e-9)
+    assert stage.compatibility_learning_rate == pytest.approx(1e-10)
+    assert (stage.momentum, stage.weight_decay) == (0.99, 5e-4)
+    assert (stage.reduction, stage.batch_size) == ("sum", 1)
+    assert (config.crf.num_iterations, config.eval.num_iterations) == (5, 10)
+    assert config.data.counts.to_dict() == {"train": 11685, "val": 346}
+    assert CONFIGS["coco_voc_crfrnn:fcn8s"].data.counts.train == 77784
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""A first stage's parameters: fresh, with those of a file in their place."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.models import VGGFCN, Segmenter
+from crfrnn_jax.training.initial import flat_names, fresh_params, initial_params
+from crfrnn_jax.weights import save_weights
+
+KEY = jax.random.key(3)
+
+
+def network(stride=32, labels=2):
+    backbone = VGGFCN(labels, stride=stride, widths=(2, 2, 2, 2, 2), hidden=3)
+    return Segmenter(backbone, CRFRNN(labels))
+
+
+def write(path, model, key=0, drop=()):
+    """A weights file of another draw of the model's parameters, less some layers."""
+    params = flat_names(fresh_params(model, jax.random.key(key)))
+    tensors = {
+        name: np.asarray(leaf) + 0.25
+        for name, leaf in params.items()
+        if not set(drop) & {*name.split("/")}
+    }
+    save_weights(path, tensors, {})
+    return tensors
+
+
+def init(file="", skip=()):
+    return ConfigDict({"file": str(file), "skip": skip})
+
+
+@pytest.fixture(autouse=True)
+def messages(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def test_without_a_file_all_are_fresh():
+    model = network()
+    ours = flat_names(initial_params(model, KEY, init()))
+    for name, leaf in flat_names(fresh_params(model, KEY)).items():
+        np.testing.assert_array_equal(ours[name], leaf)
+
+
+def test_a_network_of_fewer_layers_lends_what_it_has(tmp_path, messages):
+    """FCN-16s from FCN-32s: the last upscaling of the one has no place in the other."""
+    given = write(tmp_path / "fcn32s.npz", network(32))
+    model = network(16)
+    ours = flat_names(initial_params(model, KEY, init(tmp_path / "fcn32s.npz")))
+    fresh = flat_names(fresh_params(model, KEY))
+    assert ours.keys() == fresh.keys()
+    for name, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, given.get(name, fresh[name]))
+    assert "not in the file, drawn afresh: backbone/score_pool4/bias" in messages.text
+    assert "in the file, not taken: backbone/upscore32/kernel" in messages.text
+
+
+def test_layers_for_other_labels_are_skipped_by_name(tmp_path):
+    path = tmp_path / "two.npz"
+    given = write(path, network(labels=2))
+    model = network(labels=3)
+    with pytest.raises(ValueError, match=r"two.npz: .*score_fr/bias: expected \[3\]"):
+        initial_params(model, KEY, init(path))
+    skip = ("score_fr", "upscore32", "crf")
+    ours = flat_names(initial_params(model, KEY, init(path, skip)))
+    fresh = flat_names(fresh_params(model, KEY))
+    for name, leaf in ours.items():
+        skipped = set(skip) & {*name.split("/")}
+        np.testing.assert_array_equal(leaf, (fresh if skipped else given)[name])
+
+
+def test_a_file_of_nothing_in_common_is_an_error(tmp_path):
+    save_weights(tmp_path / "a.npz", {"other/kernel": np.zeros(2, np.float32)}, {})
+    with pytest.raises(ValueError, match=r"a.npz: expected tensors of this network"):
+        initial_params(network(), KEY, init(tmp_path / "a.npz"))
+
+
+def test_a_name_to_skip_that_is_nothing_s_is_an_error(tmp_path):
+    write(tmp_path / "a.npz", network())
+    with pytest.raises(ValueError, match=r"config.init.skip: .* got 'scores'"):
+        initial_params(network(), KEY, init(tmp_path / "a.npz", ("scores",)))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.npz"):
+        initial_params(network(), KEY, init(tmp_path / "nowhere.npz"))
