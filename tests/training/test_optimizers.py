@@ -26,8 +26,9 @@ def run(stage, gradients):
     """The parameters after the gradients, one step each."""
     optimizer = make_optimizer(stage)
     params, state = PARAMS, optimizer.init(PARAMS)
+    ones = jax.tree.map(jnp.ones_like, params)
     for gradient in gradients:
-        of_all = jax.tree.map(lambda leaf: jnp.full_like(leaf, gradient), params)
+        of_all = optax.tree.scale(gradient, ones)
         updates, state = optimizer.update(of_all, state, params)
         params = optax.apply_updates(params, updates)
     return params
