@@ -137,6 +137,39 @@ def caffe_crfrnn(tree):
     return tensors
 
 
+def vgg_tensors(tree, program):
+    """VGG-16 with its classifier, as four programs hold it."""
+    tensors = {}
+    rng = np.random.default_rng(1)
+    fc8 = rng.normal(size=(9, 10)).astype(np.float32), np.ones(10, np.float32)
+    layers = [*backbone(tree), ("fc8", fc8[0][None, None], fc8[1])]
+    top = {
+        "torchvision": ("classifier.0", "classifier.3", "classifier.6"),
+        "pytorch-vgg": ("classifier.1", "classifier.4", "classifier.6"),
+        "keras": ("fc1", "fc2", "predictions"),
+    }.get(program, ("fc6", "fc7", "fc8"))
+    for name, kernel, bias in layers:
+        height, width, inputs, outputs = kernel.shape
+        is_dense = name.startswith("fc")
+        if program in ("keras", "npz"):
+            suffixes = ("/kernel", "/bias") if program == "keras" else ("_W", "_b")
+            shape = (height * width * inputs, outputs) if is_dense else kernel.shape
+            kernel = kernel.reshape(shape)
+        else:
+            suffixes = ("/0", "/1") if program == "caffe" else (".weight", ".bias")
+            kernel = np.einsum("hwio->oihw", kernel)
+            kernel = kernel.reshape(outputs, -1) if is_dense else kernel
+        layer = name
+        if is_dense:
+            layer = top[int(name[2]) - 6]
+        elif program in ("torchvision", "pytorch-vgg"):
+            layer = CONVOLUTIONS[name][2]
+        elif program == "keras":
+            layer = CONVOLUTIONS[name][3]
+        tensors[layer + suffixes[0]], tensors[layer + suffixes[1]] = kernel, bias
+    return tensors
+
+
 def write_torch_zip(path, pickled, storages=(), method=zipfile.ZIP_STORED):
     """A .pth around a pickle, with storages {key: bytes}."""
     with zipfile.ZipFile(path, "w", method) as archive:
