@@ -38,6 +38,8 @@ def random_layers(rng, num_labels, widths, hidden, stride):
     ).items():
         fan_in = shape[0] * 4 if name.startswith("up") else np.prod(shape[1:])
         kernel = rng.normal(size=shape) * np.sqrt(2 / fan_in)
+        if name == "conv1_1":
+            kernel /= 60  # about the spread of an image's intensities
         bias = rng.normal(size=shape[0]) * 0.1 if has_bias else None
         layers[name] = (
             kernel.astype(np.float32),

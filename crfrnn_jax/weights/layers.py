@@ -66,6 +66,7 @@ class Entry(NamedTuple):
       shape: as the file holds it.
       order: the kernel's axes as stored, or "" for what is kept as it is.
       kernel: the kernel's sizes (height, width, inputs, outputs), or ().
+      wanted: the kernel's axes in our tree.
       optional: whether it may be missing; then it is zeros.
       sign: what it is multiplied by.
     """
@@ -75,15 +76,16 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     order: str = ""
     kernel: tuple[int, ...] = ()
+    wanted: str = "hwio"
     optional: bool = False
     sign: float = 1.0
 
     def arrange(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        """The tensor as our network wants it; kernels [h, w, in, out]."""
+        """The tensor as our network wants it."""
         if self.order:
             sizes = dict(zip("hwio", self.kernel, strict=True))
             array = array.reshape([sizes[axis] for axis in self.order])
-            array = array.transpose([self.order.index(axis) for axis in "hwio"])
+            array = array.transpose([self.order.index(axis) for axis in self.wanted])
         else:
             array = array.reshape(self.shape)
         with np.errstate(over="ignore"):  # becomes infinite, which is reported
@@ -134,7 +136,13 @@ def layer_entries(layer: Layer, name: str, how: Format) -> list[Entry]:
         )
     path = None if layer.dropped else f"backbone/{layer.name}"
     kernel = Entry(
-        name + how.kernel, path and f"{path}/kernel", shape, order, layer.kernel
+        name + how.kernel,
+        path and f"{path}/kernel",
+        shape,
+        order,
+        layer.kernel,
+        # Flax's transposed convolution keeps them so, with `transpose_kernel`.
+        "hwoi" if layer.kind == "transposed" else "hwio",
     )
     if layer.bias == "none":
         return [kernel]

@@ -202,7 +202,7 @@ def test_torchs_transposed_convolution_scatters_our_kernel(side):
     ours = np.zeros((2 * stride + side, 3 * stride + side, 3), np.float32)
     for i in range(3):
         for j in range(4):
-            block = np.einsum("i,hwio->hwo", image[i, j], kernel)
+            block = np.einsum("i,hwoi->hwo", image[i, j], kernel)
             rows = slice(stride * i, stride * i + side)
             ours[rows, stride * j : stride * j + side] += block
     expected = layer(torch.from_numpy(image.transpose(2, 0, 1))[None])

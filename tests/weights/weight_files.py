@@ -91,13 +91,8 @@ def backbone(tree):
 
 def channels_first(name, kernel):
     """The kernel as torch and Caffe hold it."""
-    axes = "hwio->iohw" if name.startswith("upscore") else "hwio->oihw"
+    axes = "hwoi->iohw" if name.startswith("upscore") else "hwio->oihw"
     return np.ascontiguousarray(np.einsum(axes, kernel))
-
-
-def channels_last(name, kernel):
-    """The kernel as Keras holds it."""
-    return np.swapaxes(kernel, 2, 3) if name.startswith("upscore") else kernel
 
 
 def torch_crfrnn(tree):
@@ -116,7 +111,7 @@ def keras_crfrnn(tree):
     tensors = {}
     for name, kernel, bias in backbone(tree):
         layer = HYPHENS.get(name, name)
-        tensors[f"{layer}/kernel"] = channels_last(name, kernel)
+        tensors[f"{layer}/kernel"] = kernel  # as we do
         if bias is not None:
             tensors[f"{layer}/bias"] = bias
     tensors["crfrnn/spatial_ker_weights"] = tree["crf/spatial_weights"]
