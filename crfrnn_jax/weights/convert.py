@@ -182,7 +182,7 @@ def _recognise(
         shared = len(names & tensors.keys())
         return len(names ^ tensors.keys()) if shared else 10**9
 
-    best = min((known for known in layouts if not known.by_name), key=misfit)
+    best = min((known for known in layouts if not known.twin), key=misfit)
     if misfit(best) == 10**9:
         raise InputError(
             f"{path}: expected the tensors of one of "
