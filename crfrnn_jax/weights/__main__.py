@@ -52,19 +52,15 @@ def _report(source: str, out: str, conversion: Conversion) -> str:
         f"{source}: {conversion.layout.name} ({conversion.layout.title})",
         f"{len(tensors)} tensors, {sum(a.size for a in tensors.values()):,} parameters",
     ]
-    others = [
-        known.name
-        for known in LAYOUTS.values()
-        if known.by_name and known.container == conversion.layout.container
-    ]
+    twins = [k.name for k in LAYOUTS.values() if k.twin == conversion.layout.name]
     if conversion.labels is not None:
         lines.append(f"labels: {conversion.labels}")
     if conversion.dropped:
         lines.append(f"dropped: {', '.join(conversion.dropped)}")
     if conversion.zeros:
         lines.append(f"zeros, as the file has none: {', '.join(conversion.zeros)}")
-    if others and conversion.layout.name not in others:
-        lines.append(f"same names, other values: --layout {' or '.join(others)}")
+    if twins:
+        lines.append(f"if its values are those of {twins[0]}: --layout {twins[0]}")
     return "\n".join([*lines, f"written: {out}"])
 
 

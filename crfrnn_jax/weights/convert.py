@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crfrnn_jax.checks import InputError, check_choice
 from crfrnn_jax.weights.arrays import check_target, read_npz, save_weights
 from crfrnn_jax.weights.caffemodel import looks_like_caffemodel, read_caffemodel
+from crfrnn_jax.weights.hdf5 import SIGNATURE
 from crfrnn_jax.weights.keras import read_keras
 from crfrnn_jax.weights.layers import Entry, Sizes
 from crfrnn_jax.weights.layouts import LAYOUTS, Layout
@@ -27,7 +28,6 @@ _READERS = {
     "caffemodel": read_caffemodel,
     "npz": read_npz,
 }
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _KNOWN_LABELS = 21  # of the published CRF-RNN, where the file's own can't be told
 
 
@@ -107,7 +107,7 @@ def _container(path: Path) -> str:
     with reading(path, "a file of weights"):
         with open(path, "rb") as file:
             head = file.read(64)
-        if head.startswith(_HDF5):
+        if head.startswith(SIGNATURE):
             return "keras"
         if head.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
@@ -182,7 +182,7 @@ def _recognise(
         shared = len(names & tensors.keys())
         return len(names ^ tensors.keys()) if shared else 10**9
 
-    best = min((known for known in layouts if not known.by_name), key=misfit)
+    best = min((known for known in layouts if not known.twin), key=misfit)
     if misfit(best) == 10**9:
         raise InputError(
             f"{path}: expected the tensors of one of "

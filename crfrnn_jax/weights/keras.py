@@ -1,4 +1,4 @@
-"""Keras's .h5 files of weights, read by h5py alone.
+"""Keras's .h5 files of weights, read without Keras and without h5py.
 
 `save_weights` writes one group a layer, in it the layer's arrays, and the names of both
 in attributes (`layer_names`, `weight_names`); `save` puts the same under
@@ -9,17 +9,19 @@ here both are "conv1_1/kernel".
 """
 
 import re
-from itertools import count, takewhile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crfrnn_jax.checks import InputError
-from crfrnn_jax.weights.limits import Budget, check_dims, reading
+from crfrnn_jax.weights.hdf5 import Hdf5, Object
+from crfrnn_jax.weights.limits import reading
 
-_MOST_OBJECTS = 10_000
+_MOST_ARRAYS = 10_000
+_DEEPEST = 8
 _ROLES = {"W": "kernel", "b": "bias"}
 
 
@@ -34,49 +36,56 @@ def read_keras(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises:
       InputError: naming the file, if it is damaged, not Keras's, or refers to other
-        files; or if h5py is not installed.
+        files.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(
-            f"{path}: expected h5py to read a Keras file with, got none; "
-            "pip install 'crfrnn-jax[weights]'"
-        ) from error
-    with reading(path, "a Keras file of weights"), h5py.File(path, "r") as file:
-        top = _child(file, "model_weights") if "model_weights" in file else file
-        listed = _listed(top)
-        found = set(_datasets(top, ""))
-        if found - set(listed):
-            unlisted = ", ".join(sorted(found - set(listed))[:10])
-            raise ValueError(f"arrays of no layer: {unlisted}")
-        budget = Budget(path)
-        return {
-            name: _read_array(name, _find(top, place), budget)
-            for place, name in listed.items()
+    with reading(path, "a Keras file of weights"):
+        top = Hdf5(path.read_bytes()).root
+        if "model_weights" in top.names:
+            top = top.child("model_weights")
+        listed, found = _listed(top), {}
+        for place, array in _arrays(top):
+            found[place] = array
+            if len(found) > _MOST_ARRAYS:
+                raise ValueError(f"more than {_MOST_ARRAYS} arrays")
+        faults = {
+            "arrays of no layer": found.keys() - listed.keys(),
+            "layers without their arrays": listed.keys() - found.keys(),
         }
+        for fault, names in faults.items():
+            if names:
+                raise ValueError(f"{fault}: {', '.join(sorted(names)[:10])}")
+        return {name: found[place] for place, name in listed.items()}
 
 
-def _listed(top: Any) -> dict[str, str]:
+def _listed(top: Object) -> dict[str, str]:
     """Our name of every array that Keras lists, by its place in the file."""
     names: dict[str, str] = {}
     for layer in _names(top, "layer_names"):
-        for weight in _names(_find(top, layer), "weight_names"):
+        group = top
+        for part in layer.split("/"):
+            group = group.child(part)
+        for weight in _names(group, "weight_names"):
             names[f"{layer}/{weight}"] = f"{layer}/{_role(layer, weight)}"
     if not names or len(set(names.values())) < len(names):
-        raise ValueError("no weights" if not names else "two weights of one name")
+        raise ValueError("two weights of one name" if names else "no weights")
     return names
 
 
-def _names(group: Any, attribute: str) -> list[str]:
+def _names(group: Object, attribute: str) -> list[str]:
     """A list of names; Keras splits one over 64 kB into attribute0, attribute1, ..."""
-    numbered = (f"{attribute}{index}" for index in count())
-    parts = [attribute] if attribute in group.attrs else []
-    parts = parts or list(takewhile(lambda part: part in group.attrs, numbered))
+    whole = group.attribute(attribute)
+    parts = [whole] if whole is not None else []
+    for index in count() if whole is None else ():
+        part = group.attribute(f"{attribute}{index}")
+        if part is None:
+            break
+        parts.append(part)
     if not parts:
         raise ValueError(f"no attribute {attribute}, which Keras 1 and 2 write")
-    names = [name for part in parts for name in np.ravel(group.attrs[part])]
-    return [n.decode("utf-8") if isinstance(n, bytes) else str(n) for n in names]
+    names = [name for part in parts for name in np.ravel(part)]
+    if any(not isinstance(name, bytes) for name in names):
+        raise ValueError(f"the attribute {attribute} that holds no names")
+    return [name.decode("utf-8") for name in names]
 
 
 def _role(layer: str, weight: str) -> str:
@@ -86,44 +95,13 @@ def _role(layer: str, weight: str) -> str:
     return _ROLES.get(name, name)
 
 
-def _datasets(group: Any, place: str) -> list[str]:
-    """The places of all arrays below a group."""
-    places: list[str] = []
-    for name in group:
-        child = _child(group, name)
-        path = f"{place}{name}"
-        if hasattr(child, "shape"):
-            places.append(path)
-        elif path.count("/") < 8:
-            places += _datasets(child, f"{path}/")
-        if len(places) > _MOST_OBJECTS:
-            raise ValueError(f"more than {_MOST_OBJECTS} arrays")
-    return places
-
-
-def _find(group: Any, place: str) -> Any:
-    for name in place.split("/"):
-        group = _child(group, name)
-    return group
-
-
-def _child(group: Any, name: str) -> Any:
-    """An entry of a group, if it lies in this very file."""
-    import h5py
-
-    # Soft links can run in circles, external ones into other files.
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{name!r} missing, or a link")
-    return group[name]
-
-
-def _read_array(name: str, dataset: Any, budget: Budget) -> NDArray[Any]:
-    import h5py
-
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise ValueError(f"{name} is no array of numbers")
-    if dataset.external is not None or dataset.is_virtual:
-        raise ValueError(f"{name} lies in another file")
-    budget.take(name, check_dims(name, dataset.shape) * dataset.dtype.itemsize)
-    return dataset[...]
+def _arrays(group: Object, above: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+    """All arrays below a group, each with its place."""
+    if above.count("/") > _DEEPEST:
+        raise ValueError("groups within groups without end")
+    for name in group.names:
+        child = group.child(name)
+        if child.is_dataset:
+            yield f"{above}{name}", child.array()
+        else:
+            yield from _arrays(child, f"{above}{name}/")

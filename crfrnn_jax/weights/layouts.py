@@ -48,8 +48,8 @@ class Layout(NamedTuple):
       entries: the tensors, from the network's sizes and its number of labels.
       labels_from: the tensor whose length is the number of labels, "" if there is none.
       finish: changes the values of the arranged tensors in place.
-      by_name: whether it is taken only if asked for, since another layout has the same
-        tensors and other values.
+      twin: the layout that has the same tensors and other values, which is taken
+        unless this one is asked for; "" if there is none.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
     entries: Callable[[Sizes, int], list[Entry]]
     labels_from: str = ""
     finish: Callable[[Tree], None] = lambda tree: None
-    by_name: bool = False
+    twin: str = ""
 
 
 # What a CRF-RNN of Caffe or Keras calls our layers.
@@ -214,7 +214,7 @@ _ALL = [
         partial(_fcn, how=TORCH, stride=8),
         "score_fr.bias",
         inputs.from_fcn_at_once,
-        by_name=True,
+        twin="fcn8s-pytorch",
     ),
     Layout(
         "vgg16-torchvision",
@@ -228,7 +228,7 @@ _ALL = [
         "VGG-16 of ImageNet, Caffe's values under torchvision's names",
         "pth",
         partial(_vgg16, how=TORCH, names=_TORCHVISION_NAMES),
-        by_name=True,
+        twin="vgg16-torchvision",
     ),
     Layout(
         "vgg16-pytorch-vgg",

@@ -18,3 +18,12 @@ def recorded_tensors():
         "scalar": np.array(2.5, np.float32),
         "empty": np.zeros((0, 3), np.float32),
     }
+
+
+def recorded_layers():
+    """What the .h5 files hold."""
+    return {
+        "conv1_1/kernel": np.arange(24, dtype=np.float32).reshape(2, 2, 3, 2),
+        "conv1_1/bias": np.arange(2, dtype=np.float32),
+        "score-fr/kernel": np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2),
+    }

@@ -82,6 +82,7 @@ def test_the_command_converts_every_kind(tmp_path, kind, capsys):
     assert meta["labels"] == (None if kind == "npz" else LABELS)
     printed = capsys.readouterr().out
     assert meta["layout"] in printed
+    assert "--layout" not in printed
     assert f"{len(tree)} tensors, {sum(a.size for a in tree.values()):,}" in printed
 
 
@@ -209,7 +210,7 @@ def test_the_same_names_other_values_are_pointed_out(tmp_path, capsys):
     tensors = vgg_tensors(our_tree(), "torchvision")
     torch.save({n: torch.from_numpy(a) for n, a in tensors.items()}, source)
     assert main(["convert", str(source), str(out)]) == 0
-    assert "--layout" in capsys.readouterr().out
+    assert "--layout vgg16-caffe-pytorch" in capsys.readouterr().out
     options = ["--layout", "vgg16-caffe-pytorch", "--force"]
     assert main(["convert", str(source), str(out), *options]) == 0
     assert load_weights(out).meta["layout"] == "vgg16-caffe-pytorch"

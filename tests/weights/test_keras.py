@@ -1,7 +1,6 @@
 """The reader of Keras's files, on files that h5py writes as Keras does."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -99,7 +98,10 @@ def test_nothing_outside_of_the_file_is_read(tmp_path):
     }
     for act in acts.values():
         change(path, act)
-        with pytest.raises(InputError, match=r"another file|missing, or a link"):
+        with pytest.raises(
+            InputError,
+            match=r"another file|no object header|is a link|not as h5py writes",
+        ):
             read_keras(path)
 
 
@@ -110,10 +112,10 @@ def test_nothing_outside_of_the_file_is_read(tmp_path):
         (lambda f: f["fc6"].attrs.pop("weight_names"), "no attribute weight_names"),
         (lambda f: f.create_dataset("stray", data=[1.0]), "arrays of no layer: stray"),
         (rename_listed, "arrays of no layer: score-fr/score-fr/bias:0"),
-        (lambda f: f.pop("fc6"), "'fc6' missing"),
-        (huge, "more bytes than such a file can hold"),
-        (replace_bias("text"), "no array of numbers"),
-        (replace_bias(np.complex64([1, 2])), "no array of numbers"),
+        (lambda f: f.pop("fc6"), "'fc6' is missing"),
+        (huge, "an array in chunks"),
+        (replace_bias("text"), "other things than numbers"),
+        (replace_bias(np.complex64([1, 2])), "no plain numbers or texts"),
         (lambda f: f["fc6"].__setitem__("loop", f["/"]), "expected a Keras file"),
     ],
 )
@@ -136,9 +138,20 @@ def test_a_file_cut_short_is_an_error(tmp_path):
             read_keras(path)
 
 
-def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
+def test_changed_bytes_are_read_or_an_error(tmp_path):
+    """HDF5's own library runs for ever on some of these, and out of its memory."""
     path = tmp_path / "a.h5"
     write_keras(path, TENSORS)
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(InputError, match=r"crfrnn-jax\[weights\]"):
-        read_keras(path)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(600):
+        changed = data.copy()
+        where = rng.integers(len(data), size=rng.integers(1, 40))
+        changed[where] = rng.integers(256, size=len(where))
+        path.write_bytes(changed.tobytes())
+        try:
+            read_keras(path)
+        except InputError:
+            refused += 1
+    assert 100 < refused < 600

@@ -175,8 +175,16 @@ def write_torch_zip(path, pickled, storages=(), method=zipfile.ZIP_STORED):
 
 
 def write_keras(path, tensors, *, top=None, old=False, numbered=False):
-    """An .h5 as Keras 2 writes it, or Keras 1 (old)."""
+    """An .h5 as Keras 2 writes it, or Keras 1 (old).
+
+    h5py makes texts of varying length of a list, and of one length of an array; older
+    ones made the latter of both.
+    """
     import h5py
+
+    def texts(names):
+        made = [name.encode() for name in names]
+        return np.array(made) if old else made
 
     layers = {}
     for name, array in tensors.items():
@@ -184,7 +192,7 @@ def write_keras(path, tensors, *, top=None, old=False, numbered=False):
         layers.setdefault(layer, []).append((role, array))
     with h5py.File(path, "w") as file:
         group = file.create_group(top) if top else file
-        names = [layer.encode() for layer in layers] + [b"pool1"]
+        names = texts([*layers, "pool1"])
         if numbered:
             group.attrs["layer_names0"] = names[:3]
             group.attrs["layer_names1"] = names[3:]
@@ -198,7 +206,7 @@ def write_keras(path, tensors, *, top=None, old=False, numbered=False):
                 f"{layer}_{kind[role]}_1:0" if old else f"{layer}/{role}:0"
                 for role, _ in arrays
             ]
-            inner.attrs["weight_names"] = [place.encode() for place in places]
+            inner.attrs["weight_names"] = texts(places)
             for place, (_, array) in zip(places, arrays, strict=True):
                 inner[place] = array
 

@@ -1,7 +1,7 @@
-"""Writes the .pth files beside it: `python tests/weights/recorded/record.py`.
+"""Writes the files beside it: `python tests/weights/recorded/record.py`.
 
-They were written by torch 2.13.0, so that the reader meets PyTorch's own bytes where
-PyTorch isn't installed. `recorded_tensors` in `recorded_values.py` is what they hold.
+They were written by torch 2.13.0 and h5py 3.16, so that the readers meet PyTorch's and
+HDF5's own bytes where those aren't installed. `recorded_values.py` says what they hold.
 """
 
 import sys
@@ -12,7 +12,8 @@ import torch
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from recorded_values import recorded_tensors  # noqa: E402
+from recorded_values import recorded_layers, recorded_tensors  # noqa: E402
+from weight_files import write_keras  # noqa: E402
 
 
 def state_dict():
@@ -46,6 +47,8 @@ def record():
     torch.save(prefixed, HERE / "module.pth")
     torch.save(checkpoint, HERE / "checkpoint.pth")
     torch.save(plain, HERE / "protocol4.pth", pickle_protocol=4)
+    write_keras(HERE / "keras1.h5", recorded_layers(), old=True)
+    write_keras(HERE / "keras2.h5", recorded_layers(), top="model_weights")
 
 
 if __name__ == "__main__":
