@@ -22,6 +22,7 @@ from crfrnn_jax.evaluation.files import (
 from crfrnn_jax.evaluation.pictures import overlay, save_labels
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import VGGFCN, Segmenter, build_segmenter
+from crfrnn_jax.models.vgg import MEAN_BGR
 from crfrnn_jax.training.checkpoints import StageCheckpoints
 from crfrnn_jax.training.initial import flat_names
 from crfrnn_jax.training.networks import load_network
@@ -315,6 +316,21 @@ def test_a_checkpoint_comes_with_its_config(tmp_path):
 def test_a_checkpoint_that_was_trained_without_the_crf_predicts_without(tmp_path):
     path, _, _ = save_checkpoint(tmp_path, "plain")
     assert load_network(path).model.crf is None
+
+
+def test_published_input_is_the_authors_canvas(tmp_path):
+    path, model, params = save_checkpoint(tmp_path, "plain")
+    image = save_image(tmp_path / "a.png", 300, 500)  # of the canvas's longer side
+    logits = load_network(path, form="published").logits_of()(image)
+    canvas = np.full((500, 500, 3), MEAN_BGR[::-1], np.float32)
+    canvas[:300] = image
+    apply = jax.jit(partial(model.apply, method="unary"))
+    expected = apply({"params": params}, canvas[None])[0, :300]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    # Where the network sees what is padded, it matters of which colour that is.
+    modern = load_network(path, form="modern").logits_of()(image)
+    assert modern.shape == logits.shape
+    assert np.abs(modern - logits)[-8:].max() > 1e-3
 
 
 def test_iterations_that_the_crf_can_not_have_are_refused_before_any_image(tmp_path):
