@@ -35,6 +35,7 @@ LAYERS = [
     "data",
     "evaluation",
     "training",
+    "predict",
 ]
 # The numeric core knows no framework: these come no sooner than the layer named.
 CORE = {"jax", "numpy"}

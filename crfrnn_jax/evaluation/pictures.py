@@ -1,0 +1,73 @@
+"""Predictions as files: palette PNGs, overlays, arrays. Each is whole or not there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from crfrnn_jax.checks import InputError
+from crfrnn_jax.evaluation.panels import palette
+
+# Of all that a byte can say; by the rule, VOC's void, 255, is (224, 224, 192).
+_COLOURS = palette(256)
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """The labels' colours over the image.
+
+    Args:
+      image: uint8 [height, width, 3].
+      labels: integer [height, width], 0..255.
+      opacity: of the colours, 0..1.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    blend = (1 - opacity) * image + opacity * _COLOURS[labels]
+    return np.rint(blend).astype(np.uint8)
+
+
+def save_labels(path: Path, labels: np.ndarray) -> None:
+    """Writes labels [height, width] as a palette PNG: indices, in VOC's colours.
+
+    Raises:
+      ValueError: a label is none that a byte can hold.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest > 255:
+        raise InputError(
+            f"{path}: expected labels in 0..255, as a palette has them, got "
+            f"{lowest}..{highest}"
+        )
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(_COLOURS.tobytes())  # makes it mode "P", the indices as they are
+    _save_picture(path, picture)
+
+
+def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
+    """Writes the labels' colours over the image as a PNG."""
+    _save_picture(path, Image.fromarray(overlay(image, labels)))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array as an .npy."""
+    _write(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def _save_picture(path: Path, picture: Image.Image) -> None:
+    _write(path, lambda file: picture.save(file, format="png"))
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Renames the file into place when it is whole; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
