@@ -85,7 +85,7 @@ def evaluate(
     if "plain" in loaded:
         params, _ = loaded["plain"]
         predictors["plain"] = plain_predictor(model, params, **sizes)
-        setting = _tune(config, model, params, data)
+        setting = tuned_setting(config, model, params, data)
         results["postprocessing"] = setting._asdict()
         predictors["postprocessing"] = postprocessing_predictor(
             model, params, setting, config.eval.num_iterations, **sizes
@@ -132,9 +132,11 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
     return ConfigDict(first)
 
 
-def _tune(
+def tuned_setting(
     config: Config, model: Segmenter, params: Any, data: SegmentationData
 ) -> CRFSetting:
+    """The best candidate of the config's `postprocessing`, each logged."""
+
     def report(setting: CRFSetting, result: float) -> None:
         numbers = " ".join(f"{number:g}" for number in setting)
         logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
