@@ -55,6 +55,10 @@ def get_config() -> ConfigDict:
             spatial_weight=0.5,
             bilateral_weight=1.5,
             method="lattice",
+            weights_form="full",
+            compatibility_form="full",
+            share_parameters=True,
+            normalisation="softmax",
         )
     )
     config.init = ConfigDict(dict(file="", skip=()))

@@ -33,6 +33,10 @@ def get_config() -> ConfigDict:
             spatial_weight=1.0,
             bilateral_weight=3.0,
             method="lattice",
+            weights_form="full",
+            compatibility_form="full",
+            share_parameters=True,
+            normalisation="softmax",
         )
     )
     # Weights to start from, if not from fresh ones; see docs/paper.md.

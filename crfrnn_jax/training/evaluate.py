@@ -69,10 +69,7 @@ def evaluate(
         if done < steps:
             logger.warning("%s: unfinished, step %d of %d", row, done, steps)
     config = _common_config([meta for _, meta in loaded.values()])
-    if override is not None:
-        check_config(override)
-        config.eval, config.postprocessing = override.eval, override.postprocessing
-        take_places(config.data, override.data)
+    take_evaluation(config, override)
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {
@@ -85,7 +82,7 @@ def evaluate(
     if "plain" in loaded:
         params, _ = loaded["plain"]
         predictors["plain"] = plain_predictor(model, params, **sizes)
-        setting = _tune(config, model, params, data)
+        setting = tuned_setting(config, model, params, data)
         results["postprocessing"] = setting._asdict()
         predictors["postprocessing"] = postprocessing_predictor(
             model, params, setting, config.eval.num_iterations, **sizes
@@ -113,6 +110,14 @@ def evaluate(
     return tables
 
 
+def take_evaluation(config: Config, override: Config | None) -> None:
+    """Puts what an evaluation may change from another config, if any, in place."""
+    if override is not None:
+        check_config(override)
+        config.eval, config.postprocessing = override.eval, override.postprocessing
+        take_places(config.data, override.data)
+
+
 def _common_config(metas: list[dict[str, Any]]) -> Config:
     """The config of the checkpoints, which must be of one run."""
     if not metas:
@@ -132,9 +137,11 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
     return ConfigDict(first)
 
 
-def _tune(
+def tuned_setting(
     config: Config, model: Segmenter, params: Any, data: SegmentationData
 ) -> CRFSetting:
+    """The best candidate of the config's `postprocessing`, each logged."""
+
     def report(setting: CRFSetting, result: float) -> None:
         numbers = " ".join(f"{number:g}" for number in setting)
         logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
