@@ -33,8 +33,8 @@ class VGGFCN(nn.Module):
     """FCN-32s, FCN-16s or FCN-8s on VGG-16. Takes images of any size.
 
     Convolutions start as He et al.'s, scores at zero and transposed convolutions as
-    bilinear interpolation of each label, as in the FCN authors' training; `upscore2` has
-    a bias, as in the CRF-RNN release and not in theirs. The last one,
+    bilinear interpolation of each label, as in the FCN authors' training; `upscore2`
+    has a bias, as in the CRF-RNN release and not in theirs. The last one,
     `upscore<stride>`, is fixed as released: that is up to the optimiser
     (`crfrnn_jax.training.optimizers`). Dropout is active where a random key "dropout"
     is given to `apply`.
