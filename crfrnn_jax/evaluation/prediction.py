@@ -79,7 +79,7 @@ def _logits(model, params, image, num_iterations, multiple_of) -> jax.Array:
     """Logits [height, width, labels] of an image of any size."""
     height, width = image.shape[:2]
     if not model.canvas:
-        placed, mask = _pad_to_multiple(image, multiple_of)
+        placed, mask = pad_to_multiple(image, multiple_of)
         logits = _apply(model, params, placed, mask, num_iterations)
         return logits[:height, :width]
     nothing = np.zeros((height, width), np.int32)
@@ -107,7 +107,7 @@ def _apply(model, params, image, mask, num_iterations):
     return model.apply({"params": params}, method=score)[0]
 
 
-def _pad_to_multiple(array, multiple_of: int):
+def pad_to_multiple(array, multiple_of: int):
     """Repeats the lower and right edges; also returns the mask, None if not padded."""
     height, width = array.shape[:2]
     pads = [(0, -height % multiple_of), (0, -width % multiple_of)]
@@ -128,6 +128,16 @@ def likeliest_labels(logits: jax.Array) -> np.ndarray:
     return np.asarray(jnp.argmax(logits, axis=-1))
 
 
+def potts_params(setting: CRFSetting, num_labels: int) -> CRFParams:
+    """The matrices of a hand-set CRF."""
+    identity = jnp.eye(num_labels)
+    return CRFParams(
+        setting.spatial_weight * identity,
+        setting.bilateral_weight * identity,
+        -identity,
+    )
+
+
 def postprocess(
     image: np.ndarray,
     logits: jax.Array,
@@ -138,19 +148,13 @@ def postprocess(
 ) -> np.ndarray:
     """The likeliest labels after a hand-set CRF on given logits."""
     height, width = image.shape[:2]
-    image, mask = _pad_to_multiple(image, multiple_of)
+    image, mask = pad_to_multiple(image, multiple_of)
     if mask is not None:
-        logits = jnp.asarray(_pad_to_multiple(np.asarray(logits), multiple_of)[0])
-    identity = jnp.eye(logits.shape[-1])
-    params = CRFParams(
-        setting.spatial_weight * identity,
-        setting.bilateral_weight * identity,
-        -identity,
-    )
+        logits = jnp.asarray(pad_to_multiple(np.asarray(logits), multiple_of)[0])
     refined = crf_rnn(
         image,
         logits,
-        params,
+        potts_params(setting, logits.shape[-1]),
         mask=mask,
         num_iterations=num_iterations,
         theta_alpha=setting.theta_alpha,

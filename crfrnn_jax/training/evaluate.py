@@ -69,10 +69,7 @@ def evaluate(
         if done < steps:
             logger.warning("%s: unfinished, step %d of %d", row, done, steps)
     config = _common_config([meta for _, meta in loaded.values()])
-    if override is not None:
-        check_config(override)
-        config.eval, config.postprocessing = override.eval, override.postprocessing
-        take_places(config.data, override.data)
+    take_evaluation(config, override)
     data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {
@@ -111,6 +108,14 @@ def evaluate(
     examples = eval_examples(data, "val", limit=config.eval.panels)
     save_panels(directory / "panels.png", predictors, data, examples)
     return tables
+
+
+def take_evaluation(config: Config, override: Config | None) -> None:
+    """Puts what an evaluation may change from another config, if any, in place."""
+    if override is not None:
+        check_config(override)
+        config.eval, config.postprocessing = override.eval, override.postprocessing
+        take_places(config.data, override.data)
 
 
 def _common_config(metas: list[dict[str, Any]]) -> Config:
