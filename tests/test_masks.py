@@ -75,13 +75,13 @@ def test_padding_changes_nothing_on_the_valid_pixels(methods, value):
         np.testing.assert_allclose(gradient, truth, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize(("method", "spatial_method"), METHODS)
-def test_holes_neither_send_nor_receive(method, spatial_method):
+@pytest.mark.parametrize("spatial_method", [None, "separable"])
+def test_holes_neither_send_nor_receive(spatial_method):
     """Whatever is under a mask of any form, the rest is the same."""
     mask = RNG.uniform(size=(HEIGHT, WIDTH)) < 0.7
     other = np.where(mask[..., None], LOGITS, RNG.normal(size=LOGITS.shape) * 9)
     other_image = np.where(mask[..., None], IMAGE, 255 - IMAGE)
-    options = THETAS | {"method": method, "spatial_method": spatial_method}
+    options = THETAS | {"method": "exact", "spatial_method": spatial_method}
     first = crf_rnn(IMAGE, LOGITS, PARAMS, mask=mask, **options)
     second = crf_rnn(
         other_image, other.astype(np.float32), PARAMS, mask=mask, **options
@@ -91,9 +91,9 @@ def test_holes_neither_send_nor_receive(method, spatial_method):
     assert np.abs(first - whole)[mask].max() > 0.1
 
 
-@pytest.mark.parametrize(("method", "spatial_method"), METHODS)
-def test_a_mask_of_valid_pixels_alone_is_none(method, spatial_method):
-    options = THETAS | {"method": method, "spatial_method": spatial_method}
+@pytest.mark.parametrize("spatial_method", [None, "separable"])
+def test_a_mask_of_valid_pixels_alone_is_none(spatial_method):
+    options = THETAS | {"method": "exact", "spatial_method": spatial_method}
     mask = np.ones((HEIGHT, WIDTH), bool)
     masked = crf_rnn(IMAGE, LOGITS, PARAMS, mask=mask, **options)
     np.testing.assert_allclose(
