@@ -12,11 +12,7 @@ from crfrnn_jax.evaluation.search import (
     Found,
     Grid,
     Progress,
-<<<<<<< HEAD
-    check_grid,
-=======
     check_search,
->>>>>>> ablate
     cross_validate,
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
