@@ -49,7 +49,8 @@ def get_base(variant: str = "voc_sbd") -> Any:
 
     config.log_every = 100
     config.eval = ConfigDict(
-        dict(num_iterations=10, validation_images=50, panels=6, multiple_of=1)
+        # Of the post-processing: the network sees the canvas.
+        dict(num_iterations=10, validation_images=50, panels=6, multiple_of=64)
     )
     # tune.py searches finer.
     config.postprocessing = ConfigDict(

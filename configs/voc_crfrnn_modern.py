@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict(dict(flip=True, scale=(0.5, 2.0), color=0.3))
     config.model.dtype = "bfloat16"
     config.init.file = "weights/vgg16.npz"
-    config.eval.multiple_of = 64
 
     config.stages = ("fcn", "plain", "end_to_end")
     config.fcn = published.get_stage(

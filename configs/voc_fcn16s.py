@@ -18,5 +18,7 @@ def get_config() -> ConfigDict:
     config.model.stride = 16
     config.init.file = "runs/voc_fcn32s/checkpoints/plain/100000"
     config.stages = ("plain",)
-    config.plain = published.get_stage(learning_rate=1e-12, frozen=("upscore16",))
+    # All upscaling stays bilinear, as in the FCN authors' training.
+    frozen = ("upscore2", "upscore16")
+    config.plain = published.get_stage(learning_rate=1e-12, frozen=frozen)
     return config

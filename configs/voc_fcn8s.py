@@ -8,7 +8,8 @@ The CRF-RNN paper's plain FCN-8s has 61.3 mean IoU on the 346 validation images;
 authors report 65.5 on their subset. This project has not run it on VOC. Next:
 configs/voc_crfrnn.py. Trained at once, from VGG-16 and not from FCN-16s:
 --config.model.scale_skips=True --config.plain.learning_rate=1e-10
---config.init.file=weights/vgg16.npz.
+--config.init.file=weights/vgg16.npz; what starts from that needs the first of these,
+too.
 """
 
 from ml_collections import ConfigDict
@@ -21,5 +22,7 @@ def get_config() -> ConfigDict:
     config = published.get_base()
     config.init.file = "runs/voc_fcn16s/checkpoints/plain/100000"
     config.stages = ("plain",)
-    config.plain = published.get_stage(learning_rate=1e-14)
+    # All upscaling stays bilinear, as in the FCN authors' training.
+    frozen = ("upscore2", "upscore_pool4", "upscore8")
+    config.plain = published.get_stage(learning_rate=1e-14, frozen=frozen)
     return config

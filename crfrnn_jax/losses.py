@@ -57,6 +57,8 @@ def softmax_cross_entropy(
     # Half precision can't even count the pixels of a crop.
     logits = logits.astype(np.promote_types(logits.dtype, np.float32))
     valid = labels != ignore_label
+    # An ignored pixel may hold anything, NaN too, which no weight would make zero.
+    logits = jnp.where(valid[..., None], logits, 0)
     labels = jnp.where(valid, labels, 0)
     weights = valid.astype(logits.dtype)
     if class_weights is not None:

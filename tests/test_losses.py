@@ -152,3 +152,19 @@ def test_options_out_of_range_are_named(options, message):
             ignore_label=IGNORE,
             **options,
         )
+
+
+def test_ignored_pixels_may_hold_anything():
+    logits, labels = _example()
+    spoilt = np.where((labels == IGNORE)[..., None], np.nan, logits)
+
+    def loss(logits):
+        return softmax_cross_entropy(
+            logits=logits, labels=jnp.asarray(labels), ignore_label=IGNORE
+        )
+
+    ours, truth = (
+        jax.value_and_grad(loss)(jnp.asarray(x, jnp.float32)) for x in (spoilt, logits)
+    )
+    np.testing.assert_array_equal(ours[0], truth[0])
+    np.testing.assert_array_equal(ours[1], truth[1])

@@ -69,7 +69,8 @@ def save_checkpoint(workdir, stage, **crf):
     params = random_params(model)
     state = TrainState(params, {}, jax.random.key(0), jnp.asarray(7))
     checkpoints = StageCheckpoints(workdir, stage)
-    checkpoints.save(state, {"config": config.to_dict(), "stage": stage, "data": ""})
+    meta = {"config": config.to_dict(), "stage": stage, "data": ""}
+    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(LABELS)]})
     checkpoints.close()
     return workdir / "checkpoints" / stage / "7", model, params
 

@@ -161,3 +161,11 @@ def _score(
         return logits, likeliest_labels(logits)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        height, width = image.shape[:2]
+        raise InputError(
+            f"{path}: {height} x {width} pixels do not fit into the device's memory; "
+            "give a smaller image"
+        ) from error

@@ -77,7 +77,7 @@ def ablate(
     """Trains and scores ablations for every seed, and writes one table of them.
 
     `results.md` and `results.json` in the work directory are written anew after each
-    run. A run whose loss diverges leaves a gap there, and the others go on.
+    run. An ablation whose loss diverges leaves a gap there, and the others go on.
 
     Args:
       config: as in `configs/`; its `seed` is not used.

@@ -95,6 +95,21 @@ def check_config(config: Config) -> None:
             config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
         )
     _check_names("config.init.skip", config.init.skip)
+    if config.canvas:
+        _check(
+            tuple(config.augment.scale) == (1.0, 1.0),
+            "config.augment.scale",
+            "(1.0, 1.0) with a canvas, which sets the size",
+            config.augment.scale,
+        )
+    if not config.crf.get("share_parameters", True):
+        _check(
+            config.eval.num_iterations == config.crf.num_iterations,
+            "config.eval.num_iterations",
+            "config.crf.num_iterations, as the iterations do not share parameters, "
+            f"{config.crf.num_iterations}",
+            config.eval.num_iterations,
+        )
 
 
 def _check_stage(config: Config, name: str) -> None:

@@ -38,16 +38,32 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
 
     Raises:
       ValueError: the file can't be read, or nothing in it or not all of it fits.
+      CheckpointError: the folder is no checkpoint.
     """
     fresh = fresh_params(model, key)
     if not init.file:
         return fresh
     path = Path(init.file).expanduser()
     if path.is_dir():
-        given = flat_names(load_for_evaluation(path)[0])
+        params, meta = load_for_evaluation(path)
+        given = flat_names(params)
+        scaled = meta["config"]["model"].get("scale_skips", False)
     else:
-        given = load_weights(path).tensors
-    return _lay_over(fresh, given, init.skip, path)
+        given, scaled = load_weights(path).tensors, False
+    params, taken = _lay_over(fresh, given, init.skip, path)
+    if any("score_pool" in name for name in taken):
+        _check_scaling(path, scaled, getattr(model.backbone, "scale_skips", False))
+    return params
+
+
+def _check_scaling(path: Path, given: bool, wanted: bool) -> None:
+    """The one attribute that changes what parameters mean and not their shapes."""
+    if given != wanted:
+        raise InputError(
+            f"{path}: holds scores of pools with scale_skips={given}, and the network "
+            f"has scale_skips={wanted}; set config.model.scale_skips={given}, or leave "
+            "the scores out with config.init.skip"
+        )
 
 
 def flat_names(params: Any) -> dict[str, Any]:
@@ -58,7 +74,8 @@ def flat_names(params: Any) -> dict[str, Any]:
 
 def _lay_over(
     fresh: Any, given: Mapping[str, Any], skip: Sequence[str], path: Path
-) -> Any:
+) -> tuple[Any, set[str]]:
+    """The fresh tree with what it shares with the file, and the names of that."""
     known = flat_names(fresh)
     parts = {part for name in (*known, *given) for part in name.split("/")}
     for name in skip:
@@ -94,4 +111,4 @@ def _lay_over(
         name = "/".join(entry.key for entry in tree_path)
         return np.asarray(given[name], leaf.dtype) if name in wanted else leaf
 
-    return jax.tree_util.tree_map_with_path(take, fresh)
+    return jax.tree_util.tree_map_with_path(take, fresh), wanted

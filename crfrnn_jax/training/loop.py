@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from crfrnn_jax.data import (
     SegmentationData,
@@ -33,11 +34,10 @@ from crfrnn_jax.training.configuration import (
     differences,
     make_places_absolute,
 )
-from crfrnn_jax.training.initial import initial_params
+from crfrnn_jax.training.initial import fresh_params, initial_params
 from crfrnn_jax.training.journal import Journal
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.steps import (
-    TrainState,
     TrainStep,
     init_state,
     make_train_step,
@@ -110,10 +110,16 @@ def _run_stage(
             canvas=config.canvas,
         )
         stack.callback(batches.close)
-        train_step, state = _prepare_stage(config, stage, seed, model, data, workdir)
+        train_step, optimizer = _prepare_stage(stage, model, data)
         if saved:
             batches.set_state(saved["data"])
-            state = checkpoints.restore(state)
+            # Only its shapes count: what the stage once started from may be gone.
+            params = fresh_params(model, jax.random.key(0))
+            like = init_state(params, optimizer, jax.random.key(0))
+            state = checkpoints.restore(like)
+        else:
+            params = _initial_params(config, stage, model, workdir)
+            state = init_state(params, optimizer, jax.random.key(seed))
         # Restored arrays are bound to their device and fresh ones are not: as they came
         # the second step, whose state is all bound, would compile once more.
         state = jax.device_put(state, jax.devices()[0])
@@ -147,14 +153,9 @@ def _run_stage(
 
 
 def _prepare_stage(
-    config: Config,
-    stage: Config,
-    seed: int,
-    model: Segmenter,
-    data: SegmentationData,
-    workdir: Path,
-) -> tuple[TrainStep, TrainState]:
-    """The stage's compiled update and the state before its first step."""
+    stage: Config, model: Segmenter, data: SegmentationData
+) -> tuple[TrainStep, optax.GradientTransformation]:
+    """The stage's compiled update and its optimiser."""
     optimizer = make_optimizer(stage)
     train_step = make_train_step(
         model,
@@ -165,8 +166,7 @@ def _prepare_stage(
         reduction=stage.reduction,
         robustness=stage.robustness,
     )
-    params = _initial_params(config, stage, model, workdir)
-    return train_step, init_state(params, optimizer, jax.random.key(seed))
+    return train_step, optimizer
 
 
 def _stage_seed(seed: int, stage: str) -> int:

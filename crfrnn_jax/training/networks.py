@@ -128,7 +128,7 @@ def _of_weights(path: Path, form: str | None, sizes: Sizes) -> Network:
 def _of_checkpoint(path: Path, form: str | None) -> Network:
     params, meta = load_for_evaluation(path)
     config: Config = ConfigDict(meta["config"])
-    labels = _num_labels(path, params, config)
+    labels = len(meta["class_names"])
     model = build_segmenter(config, labels)
     multiple_of = config.eval.multiple_of
     if form == "modern":
@@ -140,19 +140,6 @@ def _of_checkpoint(path: Path, form: str | None) -> Network:
         model = model.clone(crf=None)
         params = {name: tree for name, tree in params.items() if name != "crf"}
     return Network(model, params, labels, config.eval.num_iterations, multiple_of)
-
-
-def _num_labels(path: Path, params: Any, config: Config) -> int:
-    """Read off the CRF: the data, which would tell, need not be on this machine."""
-    crf = params.get("crf", {})
-    if "compatibility" in crf:
-        return crf["compatibility"].shape[-1]
-    if "spatial_weights" in crf and config.crf.get("weights_form") != "scalar":
-        return crf["spatial_weights"].shape[-1]
-    raise InputError(
-        f"{path}: expected a CRF whose parameters tell the number of labels, got "
-        f"{sorted(crf)} of config.crf {dict(config.crf)}"
-    )
 
 
 def _check_params(path: Path, network: Network) -> None:

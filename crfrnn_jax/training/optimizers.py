@@ -77,7 +77,16 @@ def make_optimizer(stage: Config) -> optax.GradientTransformation:
     partitioned = optax.partition(rules, rules_of)
     if not stage.clip_norm:
         return partitioned
-    return optax.chain(optax.clip_by_global_norm(stage.clip_norm), partitioned)
+
+    def is_frozen(params: Any) -> Any:
+        return jax.tree.map(lambda rule: rule == "frozen", rules_of(params))
+
+    # What does not move must not take part in the norm either.
+    return optax.chain(
+        optax.masked(optax.set_to_zero(), is_frozen),
+        optax.clip_by_global_norm(stage.clip_norm),
+        partitioned,
+    )
 
 
 def _rule(

@@ -93,6 +93,10 @@ def test_the_published_stages_have_the_papers_numbers():
         ("postprocessing.candidates", ((1, 2, 3, 4),), r"three widths.*\(1, 2, 3, 4\)"),
         ("postprocessing.candidates", ((1, 0, 3, 4, 5),), r"widths above 0 .*\(1, 0,"),
         ("stages", (), r"config.stages: expected one at least, got \(\)"),
+        ("crf.share_parameters", False, r"config.eval.num_iterations: .* 5, got 10"),
+        ("fcn.momentum", 1.0, r"config.fcn.momentum: expected 0 to below 1, got 1\.0"),
+        ("fcn.optimizer", "adam", r"config.fcn.optimizer: .* got 'adam'"),
+        ("canvas", 500, r"config.fcn.crop: expected the canvas, \(500, 500\)"),
         ("plain.eval_every", 7, r"config.plain.eval_every: .* multiple of"),
     ],
 )
@@ -100,6 +104,13 @@ def test_names_the_key_that_is_wrong(key, value, message):
     config = shapes.get_config()
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+def test_a_canvas_leaves_no_random_scale():
+    config = voc_crfrnn.get_config()
+    config.augment.scale = (0.5, 2.0)
+    with pytest.raises(ValueError, match=r"config.augment.scale: .*got \(0\.5, 2\.0\)"):
         check_config(config)
 
 

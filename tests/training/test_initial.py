@@ -9,7 +9,12 @@ from ml_collections import ConfigDict
 
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import VGGFCN, Segmenter
-from crfrnn_jax.training.initial import flat_names, fresh_params, initial_params
+from crfrnn_jax.training.initial import (
+    _check_scaling,
+    flat_names,
+    fresh_params,
+    initial_params,
+)
 from crfrnn_jax.weights import save_weights
 
 KEY = jax.random.key(3)
@@ -91,3 +96,18 @@ def test_a_name_to_skip_that_is_nothing_s_is_an_error(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.npz"):
         initial_params(network(), KEY, init(tmp_path / "nowhere.npz"))
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(False, True), (True, False)])
+def test_scores_of_pools_scaled_otherwise_are_refused(given, wanted):
+    """Their shapes are the same, and the network would be another."""
+    with pytest.raises(ValueError, match=f"set config.model.scale_skips={given}"):
+        _check_scaling("a.npz", given, wanted)
+
+
+def test_a_converted_file_has_no_scaled_pools(tmp_path):
+    write(tmp_path / "a.npz", network(16))
+    scaled = network(16)
+    scaled = scaled.clone(backbone=scaled.backbone.clone(scale_skips=True))
+    with pytest.raises(ValueError, match=r"a.npz: holds scores .*scale_skips=False"):
+        initial_params(scaled, KEY, init(tmp_path / "a.npz"))

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from tiny import make_tiny_config
 
+from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training import loop
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     latest_checkpoint,
     load_for_evaluation,
 )
+from crfrnn_jax.training.initial import flat_names, fresh_params
 from crfrnn_jax.training.journal import Journal
+from crfrnn_jax.weights import save_weights
 
 
 class InterruptionError(Exception):
@@ -193,3 +196,21 @@ def test_class_weights_lift_rare_classes():
     weights = loop.class_weights(Data)
     expected = 1 / np.log(1.02 + np.array([4 / 5, 1 / 5, 0]))
     np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
+
+
+def test_a_resumed_stage_needs_no_file_that_it_started_from(
+    tiny_config, tmp_path, monkeypatch
+):
+    weights = tmp_path / "start.npz"
+    model = build_segmenter(tiny_config, 8)
+    params = fresh_params(model, jax.random.key(9))
+    tensors = {name: np.asarray(leaf) for name, leaf in flat_names(params).items()}
+    save_weights(weights, tensors, {})
+    tiny_config.stages, tiny_config.init.file = ("fcn",), str(weights)
+    with monkeypatch.context() as patch:
+        _interrupt_at(patch, "network alone", 3)
+        with pytest.raises(InterruptionError):
+            loop.train(tiny_config, tmp_path / "run")
+    weights.unlink()
+    loop.train(tiny_config, tmp_path / "run")
+    assert _final(tmp_path / "run", "fcn")[1]["stage"] == "fcn"

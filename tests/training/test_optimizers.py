@@ -103,3 +103,25 @@ def test_a_constant_schedule_is_constant_after_its_warmup(warmup):
     rates = np.array([stage_schedule(stage)(step) for step in range(10)])
     np.testing.assert_allclose(rates[warmup:], 0.5)
     np.testing.assert_allclose(rates[:warmup], 0.5 * np.arange(warmup) / 4)
+
+
+def test_frozen_gradients_do_not_count_in_the_clip():
+    stage = shapes.get_config().end_to_end
+    stage.update(
+        frozen=("backbone",),
+        warmup_steps=0,
+        optimizer="sgd",
+        schedule="constant",
+        learning_rate=1.0,
+        weights_learning_rate=1.0,
+        compatibility_learning_rate=1.0,
+        clip_norm=1.0,
+    )
+    optimizer = make_optimizer(stage)
+    gradients = {
+        "backbone": jax.tree.map(lambda leaf: leaf * 1e4, PARAMS["backbone"]),
+        "crf": jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), PARAMS["crf"]),
+    }
+    updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
+    for update in updates["crf"].values():
+        np.testing.assert_allclose(update, -0.1, rtol=1e-6)
