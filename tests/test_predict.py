@@ -70,7 +70,7 @@ def save_checkpoint(workdir, stage, **crf):
     state = TrainState(params, {}, jax.random.key(0), jnp.asarray(7))
     checkpoints = StageCheckpoints(workdir, stage)
     meta = {"config": config.to_dict(), "stage": stage, "data": ""}
-    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(LABELS)]})
+    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(5)]})
     checkpoints.close()
     return workdir / "checkpoints" / stage / "7", model, params
 
