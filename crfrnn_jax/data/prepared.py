@@ -16,7 +16,6 @@ last in the same way.
 """
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from rich.progress import track
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.data.folder import read_image, read_mask
+from crfrnn_jax.writing import write_json, write_whole
 
 # Of every data set that is prepared: the label that VOC gives to objects' borders.
 IGNORE_LABEL = 255
@@ -169,7 +169,7 @@ def _make(
         "prepared": len(examples),
         "examples": entries,
     }
-    _write(folder / "index.json", json.dumps(index, indent=1).encode())
+    write_json(folder / "index.json", index)
     return examples
 
 
@@ -195,9 +195,8 @@ def _make_one(item: Item, masks: Path, num_labels: int) -> Example | None:
             f"{image}: expected a mask of labels below {num_labels} or {IGNORE_LABEL}, "
             f"got {np.unique(wrong)[:5].tolist()} in {wrong.size} pixels"
         )
-    buffer = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8)).save(buffer, format="png")
-    _write(example.mask, buffer.getvalue())
+    picture = Image.fromarray(mask.astype(np.uint8))
+    write_whole(example.mask, lambda file: picture.save(file, format="png"))
     return example
 
 
@@ -209,9 +208,3 @@ def _is_whole(mask: Path) -> bool:
     except InputError:
         return False
     return True
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

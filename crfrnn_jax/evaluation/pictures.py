@@ -1,15 +1,13 @@
 """Predictions as files: palette PNGs, overlays, arrays. Each is whole or not there."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.evaluation.panels import palette
+from crfrnn_jax.writing import write_whole
 
 # Of all that a byte can say; by the rule, VOC's void, 255, is (224, 224, 192).
 _COLOURS = palette(256)
@@ -54,20 +52,8 @@ def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Writes an array as an .npy."""
-    _write(path, lambda file: np.save(file, array, allow_pickle=False))
+    write_whole(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def _save_picture(path: Path, picture: Image.Image) -> None:
-    _write(path, lambda file: picture.save(file, format="png"))
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Renames the file into place when it is whole; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda file: picture.save(file, format="png"))

@@ -18,6 +18,7 @@ from crfrnn_jax.checks import InputError, check_at_least, check_keys
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
+from crfrnn_jax.writing import write_text
 
 # A setting -> int64 [folds, labels, labels].
 ScoreFolds = Callable[[CRFSetting], np.ndarray]
@@ -187,11 +188,8 @@ class Progress:
         for line in lines[1:]:
             setting = CRFSetting(**line["setting"])
             self.known[setting] = np.array(line["confusions"], np.int64)
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Anew: what follows a line that was cut off must not be joined to it.
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        partial.replace(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._path = path
 
     def score_folds(

@@ -28,7 +28,6 @@ from crfrnn_jax.evaluation.prediction import (
     postprocessing_predictor,
 )
 from crfrnn_jax.evaluation.scoring import score
-from crfrnn_jax.evaluation.writing import write_json, write_whole
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
 from crfrnn_jax.training.configuration import (
@@ -39,6 +38,7 @@ from crfrnn_jax.training.configuration import (
 )
 from crfrnn_jax.training.evaluate import tuned_setting
 from crfrnn_jax.training.loop import NonFiniteLossError, train
+from crfrnn_jax.writing import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def ablate(
                 name: _outcome(by_seed, seeds) for name, by_seed in scores.items()
             }
             table = format_outcomes(outcomes, reference=reference, seeds=seeds)
-            write_whole(Path(workdir) / "results.md", table)
+            write_text(Path(workdir) / "results.md", table)
             write_json(
                 Path(workdir) / "results.json",
                 outcomes_as_json(outcomes, reference=reference, seeds=seeds),

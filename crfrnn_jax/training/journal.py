@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from crfrnn_jax.writing import write_text
+
 try:
     from tensorboardX import SummaryWriter
 except ImportError:
@@ -109,6 +111,4 @@ def _drop_after(path: Path, stage: str, done: int) -> None:
         if line["stage"] != stage or line["step"] <= done:
             kept.append(text)
     # Under another name first: a run that dies here loses no line.
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.replace(path)
+    write_text(path, "".join(kept))

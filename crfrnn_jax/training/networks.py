@@ -120,7 +120,7 @@ def _of_weights(path: Path, form: str | None, sizes: Sizes) -> Network:
         CRFRNN(labels) if published.crf else None,
         0 if form == "modern" else published.canvas,
     )
-    params = unflatten_dict({tuple(n.split("/")): a for n, a in tensors.items()})
+    params = unflatten_dict(tensors, sep="/")
     multiple_of = _MODERN_MULTIPLE if form == "modern" else 1
     return Network(model, params, labels, _ITERATIONS, multiple_of)
 

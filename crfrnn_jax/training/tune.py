@@ -16,11 +16,11 @@ from crfrnn_jax.evaluation.search import (
     cross_validate,
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
-from crfrnn_jax.evaluation.writing import write_whole
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.evaluate import take_evaluation
+from crfrnn_jax.writing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def tune(
         factor=factor,
         rounds=rounds,
     )
-    write_whole(out, as_flag(found.setting) + "\n")
+    write_text(out, as_flag(found.setting) + "\n")
     return found
 
 

@@ -9,13 +9,14 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.weights.limits import Budget, check_dims, reading
+from crfrnn_jax.writing import write_whole
 
 _FORMAT = "crfrnn_jax weights"
 _VERSION = 1
@@ -104,15 +105,13 @@ def save_weights(
     shapes = {name: list(array.shape) for name, array in tensors.items()}
     own = {"format": _FORMAT, "version": _VERSION, "shapes": shapes}
     text = np.array(json.dumps({**meta, **own}))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as file:
-            np.savez(file, **{_META: text, **tensors})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    def write(file: IO[bytes]) -> None:
+        np.savez(file, **{_META: text, **tensors})
+        file.flush()
+        os.fsync(file.fileno())
+
+    write_whole(path, write)
 
 
 def check_target(path: Path, force: bool) -> None:

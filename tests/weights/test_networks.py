@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from weight_files import (
     caffe_bytes,
     caffe_crfrnn,
@@ -62,17 +63,6 @@ def write_caffemodel(path):
     path.write_bytes(caffe_bytes(caffe_crfrnn(our_tree())))
 
 
-def nested(tensors):
-    params = {}
-    for path, array in tensors.items():
-        *parents, name = path.split("/")
-        node = params
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return params
-
-
 @pytest.fixture(scope="module")
 def canvas():
     """The image as published: below it the mean colour, in RGB."""
@@ -111,7 +101,7 @@ def test_scores_and_refined_scores_are_the_references(write, truth, tmp_path):
         return unary, model.apply({"params": params}, image, mask)
 
     for ours, expected in zip(
-        jax.jit(both)(nested(conversion.tensors)), truth, strict=True
+        jax.jit(both)(unflatten_dict(conversion.tensors, sep="/")), truth, strict=True
     ):
         assert 0.5 < np.abs(expected).max() < 100
         np.testing.assert_allclose(ours[0], expected, atol=1e-3)
