@@ -17,13 +17,14 @@ from inputs import LABELS, load_image, make_logits
 from measuring import report
 
 from crfrnn_jax import (
+    GaussianKernel,
     bilateral_features,
     crf_rnn,
     init_crf_params,
     normalised_filter,
     spatial_features,
 )
-from crfrnn_jax.crf import Method, SpatialMethod
+from crfrnn_jax.kernels import Method, SpatialMethod
 
 HEADER = ("kernel", "d", "noise", "ramp", "channel", "labels changed", "marginals")
 HEIGHT, WIDTH = 96, 120
@@ -75,7 +76,10 @@ def filter_errors(features: jax.Array, image: np.ndarray) -> tuple[float, ...]:
     signals = np.stack([noise, ramp, image[..., 0].ravel()], axis=1)
     values = jnp.asarray(signals - signals.mean(axis=0), jnp.float32)
     lattice, exact = (
-        np.asarray(normalised_filter(features, jnp.float32, method)(values), np.float64)
+        np.asarray(
+            normalised_filter(GaussianKernel(features, method=method))(values),
+            np.float64,
+        )
         for method, _ in PAIRS
     )
     error = np.sqrt(np.mean((lattice - exact) ** 2, axis=0))

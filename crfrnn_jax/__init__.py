@@ -7,35 +7,68 @@ The numeric core: pure functions of arrays. The Flax layer on top of them is
 # What every function raises, a ValueError, where an argument is wrong
 from crfrnn_jax.checks import InputError
 
-# Dense CRF inference
-from crfrnn_jax.crf import (
-    CRFParams,
-    Filters,
-    crf_rnn,
-    init_crf_params,
-    mean_field_step,
-    normalised_filter,
+# CRF-RNN: an image, two kernels, the authors' parameters
+from crfrnn_jax.crf import CRFParams, crf_rnn, init_crf_params
+
+# What inference lowers, and what its result says
+from crfrnn_jax.energies import (
+    free_energy,
+    labelling_energy,
+    map_labels,
+    marginal_entropy,
 )
 
 # Gaussian filtering
 from crfrnn_jax.exact import exact_filter, separable_filter
-from crfrnn_jax.features import bilateral_features, spatial_features
+from crfrnn_jax.features import (
+    bilateral_features,
+    image_features,
+    position_features,
+    spatial_features,
+)
 from crfrnn_jax.filtering import filter_lattice
+
+# Dense CRFs of any points, with any kernels
+from crfrnn_jax.inference import (
+    Converged,
+    mean_field,
+    mean_field_trajectory,
+    mean_field_until,
+)
+from crfrnn_jax.iterations import mean_field_step
+from crfrnn_jax.kernels import (
+    GaussianKernel,
+    bilateral_kernel,
+    normalised_filter,
+    spatial_kernel,
+)
 from crfrnn_jax.lattice import Lattice, build_lattice
 
 __all__ = [
     "CRFParams",
-    "Filters",
+    "Converged",
+    "GaussianKernel",
     "InputError",
     "Lattice",
     "bilateral_features",
+    "bilateral_kernel",
     "build_lattice",
     "crf_rnn",
     "exact_filter",
     "filter_lattice",
+    "free_energy",
+    "image_features",
     "init_crf_params",
+    "labelling_energy",
+    "map_labels",
+    "marginal_entropy",
+    "mean_field",
     "mean_field_step",
+    "mean_field_trajectory",
+    "mean_field_until",
     "normalised_filter",
+    "position_features",
     "separable_filter",
     "spatial_features",
+    "spatial_kernel",
 ]

@@ -81,6 +81,26 @@ def check_mask(
         )
 
 
+def check_integers(name: str, array: jax.typing.ArrayLike) -> None:
+    """Raises InputError unless the array holds integers, which booleans are not."""
+    _check_array(name, array)
+    dtype = jnp.result_type(array)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise InputError(f"{name}: expected integers, got dtype {dtype}")
+
+
+def check_same_shape(
+    name: str, array: jax.typing.ArrayLike, shape: tuple[int, ...], whose: str
+) -> None:
+    """Raises InputError unless the array has this shape, which is `whose`."""
+    _check_array(name, array)
+    if jnp.shape(array) != tuple(shape):
+        raise InputError(
+            f"{name}: expected {whose} shape {list(shape)}, got "
+            f"{list(jnp.shape(array))}"
+        )
+
+
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
     check_real(name, value)
@@ -88,6 +108,21 @@ def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
         raise InputError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
     if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a positive finite number, got {value}")
+
+
+def check_positives(name: str, values: jax.typing.ArrayLike, count: int) -> None:
+    """Raises InputError unless it is a positive number, or `count` of them."""
+    check_real(name, values)
+    if jnp.ndim(values) == 0:
+        check_positive(name, values)
+        return
+    if jnp.shape(values) != (count,):
+        raise InputError(
+            f"{name}: expected one number or {count}, got shape {jnp.shape(values)}"
+        )
+    known = not isinstance(values, Tracer)
+    if known and not np.all((np.asarray(values) > 0) & (np.asarray(values) < np.inf)):
+        raise InputError(f"{name}: expected positive finite numbers, got {values}")
 
 
 def _check_array(name: str, array: jax.typing.ArrayLike) -> None:
@@ -112,10 +147,21 @@ def check_keys(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
             raise InputError(f"{name}.{key}: expected a value, got none")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises InputError unless the value is one of the choices."""
     if value not in choices:
         raise InputError(f"{name}: expected one of {choices}, got {value!r}")
+
+
+def check_grid(name: str, shape: object) -> None:
+    """Raises InputError unless `shape` is one or more positive integers."""
+    sides = shape if isinstance(shape, tuple | list) else ()
+    integers = all(isinstance(side, int | np.integer) for side in sides)
+    if not sides or not integers or min(sides) < 1:
+        raise InputError(
+            f"{name}: expected the sides of a grid, one or more integers of at least "
+            f"1, got {shape}"
+        )
 
 
 def check_sides(name: str, shape: object) -> None:

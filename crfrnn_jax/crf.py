@@ -8,12 +8,10 @@ it differs from the paper's text.
 """
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from crfrnn_jax.checks import (
     InputError,
@@ -25,19 +23,21 @@ from crfrnn_jax.checks import (
     check_real,
     check_shape,
 )
-from crfrnn_jax.features import bilateral_features
+from crfrnn_jax.iterations import (
+    NORMALISATIONS,
+    Normalisation,
+    iterate,
+    restore,
+    set_up,
+)
 from crfrnn_jax.kernels import (
     METHODS,
     SPATIAL_METHODS,
-    Filter,
     Method,
     SpatialMethod,
-    normalised_filter,
-    normalised_spatial_filter,
+    bilateral_kernel,
+    spatial_kernel,
 )
-
-Normalisation = Literal["softmax", "relu"]
-NORMALISATIONS = get_args(Normalisation)
 
 
 class CRFParams(NamedTuple):
@@ -59,13 +59,6 @@ class CRFParams(NamedTuple):
     compatibility: jax.Array
 
 
-class Filters(NamedTuple):
-    """The two kernels' normalised filters, as from `normalised_filter`."""
-
-    spatial: Filter
-    bilateral: Filter
-
-
 def init_crf_params(num_labels: int) -> CRFParams:
     """The authors' initial parameters: 3 I, 5 I and -I, float32 [labels, labels].
 
@@ -75,76 +68,6 @@ def init_crf_params(num_labels: int) -> CRFParams:
     check_at_least("num_labels", num_labels, 1)
     identity = jnp.eye(num_labels, dtype=jnp.float32)
     return CRFParams(3.0 * identity, 5.0 * identity, -identity)
-
-
-def mean_field_step(
-    current: jax.Array,
-    unary: jax.Array,
-    params: CRFParams,
-    filters: Filters,
-    *,
-    normalisation: Normalisation = "softmax",
-) -> jax.Array:
-    """One mean-field iteration, the function f of the recurrent network (section 4).
-
-    Softmax, message passing, weighting, compatibility transform and the addition of the
-    unary (algorithm 1), in the order that takes logits to logits.
-
-    Args:
-      current: float [points, labels], logits of the current marginals.
-      unary: float [points, labels], the network's logits U.
-      params: the CRF's parameters.
-      filters: the normalised filters of the two kernels.
-      normalisation: what makes marginals of logits: "softmax", or "relu", which divides
-        their positive parts by the sum of these (the paper's section 5 finds it worse).
-
-    Returns:
-      float [points, labels], logits of the updated marginals.
-
-    Raises:
-      ValueError: naming the argument whose rank, size, dtype or value is wrong.
-    """
-    sizes = check_shape("unary", unary, "points labels")
-    check_shape("current", current, "points labels", sizes)
-    check_floating("unary", unary)
-    check_floating("current", current)
-    _check_params(params, sizes["labels"])
-    check_choice("normalisation", normalisation, NORMALISATIONS)
-    # Messages of half precision would be rounded on their way.
-    current = current.astype(np.promote_types(current.dtype, np.float32))
-    marginals = _softmax(current) if normalisation == "softmax" else _relu(current)
-    # The filters act on each label alone, so labels may be mixed within them, by the
-    # weights and the compatibility at once.
-    spatial, bilateral = (
-        jnp.matmul(params.compatibility, weights, precision="highest")
-        for weights in (params.spatial_weights, params.bilateral_weights)
-    )
-    messages = filters.spatial(marginals, spatial)
-    return unary - messages - filters.bilateral(marginals, bilateral)
-
-
-@jax.custom_jvp
-def _softmax(logits: jax.Array) -> jax.Array:
-    return jax.nn.softmax(logits, axis=-1)
-
-
-@_softmax.defjvp
-def _softmax_jvp(primals, tangents):
-    """Reverse mode keeps the marginals; by itself it would keep the exponentials, too.
-
-    The one label map that is kept for each iteration.
-    """
-    marginals = _softmax(*primals)
-    (tangent,) = tangents
-    mean = jnp.sum(marginals * tangent, axis=-1, keepdims=True)
-    return marginals, marginals * (tangent - mean)
-
-
-def _relu(logits: jax.Array) -> jax.Array:
-    positive = jax.nn.relu(logits)
-    total = jnp.sum(positive, axis=-1, keepdims=True)
-    # A point without a positive logit has no marginals and sends nothing.
-    return positive / jnp.where(total > 0, total, 1)
 
 
 def crf_rnn(
@@ -242,35 +165,21 @@ def _check_params(
 def _crf_rnn(
     image, logits, params, mask, thetas, *, num_iterations, methods, normalisation
 ):
-    dtype = np.promote_types(logits.dtype, np.float32)
-    shape = logits.shape
-    given = logits.astype(dtype).reshape(-1, shape[-1])
-    unary = given
-    if mask is not None:
-        # Padding may hold anything, NaN too, which no later product would make zero.
-        image = jnp.where(mask[..., None], image, 0)
-        mask = mask.reshape(-1, 1)
-        unary = jnp.where(mask, given, 0)
-    params = jax.tree.map(lambda matrix: matrix.astype(dtype), params)
-    theta_alpha, theta_beta, theta_gamma = (jnp.asarray(t, dtype) for t in thetas)
-    spatial_method, bilateral_method = methods
-    bilateral = bilateral_features(image.astype(dtype), theta_alpha, theta_beta)
-    filters = Filters(
-        normalised_spatial_filter(shape[:2], theta_gamma, dtype, spatial_method, mask),
-        normalised_filter(bilateral, dtype, bilateral_method, mask),
+    theta_alpha, theta_beta, theta_gamma = thetas
+    spatial_method, method = methods
+    spatial = spatial_kernel(
+        logits.shape[:2],
+        theta_gamma,
+        weights=params.spatial_weights,
+        method=spatial_method,
     )
-
-    def step(current, own_params):
-        step_params = params if own_params is None else own_params
-        updated = mean_field_step(
-            current, unary, step_params, filters, normalisation=normalisation
-        )
-        return updated, None
-
-    shared = params.compatibility.ndim == 2
-    refined, _ = lax.scan(
-        step, unary, None if shared else params, length=num_iterations
+    bilateral = bilateral_kernel(
+        image,
+        theta_alpha,
+        theta_beta,
+        weights=params.bilateral_weights,
+        method=method,
     )
-    if mask is not None:
-        refined = jnp.where(mask, refined, given)
-    return refined.reshape(shape)
+    model = set_up(logits, (spatial, bilateral), params.compatibility, mask)
+    refined, _ = iterate(model, num_iterations, normalisation=normalisation)
+    return restore(model, refined, logits)

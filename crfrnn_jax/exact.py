@@ -4,7 +4,7 @@ Of any features in quadratic time, and of the positions of an image's pixels, wh
 a regular grid, by a product along each side.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -83,41 +83,28 @@ def separable_filter(
     check_floating("values", values)
     values = jnp.asarray(values)
     dtype = np.promote_types(values.dtype, np.float32)
-    return filter_sides(side_kernels((height, width), theta_gamma, dtype), values)
+    theta_gamma = jnp.asarray(theta_gamma, dtype)
+    places = [jnp.arange(side, dtype=dtype) for side in shape]
+    return filter_axes([axis_kernel(place, theta_gamma) for place in places], values)
 
 
-class SideKernels(NamedTuple):
-    """The two factors of the kernel of an image's positions.
-
-    Attributes:
-      rows: float [height, height].
-      columns: float [width, width].
-    """
-
-    rows: jax.Array
-    columns: jax.Array
-
-
-def side_kernels(
-    shape: tuple[int, int],
-    theta: jax.typing.ArrayLike,
-    dtype: jax.typing.DTypeLike,
-) -> SideKernels:
-    """exp(-(i - j)^2 / 2 theta^2) between the places of each side."""
-
-    def of_side(side):
-        place = jnp.arange(side, dtype=dtype)
-        distance = (place[:, None] - place[None]) / jnp.asarray(theta, dtype)
-        return jnp.exp(-0.5 * distance**2)
-
-    return SideKernels(*map(of_side, shape))
+def axis_kernel(places: jax.Array, width: jax.Array) -> jax.Array:
+    """exp(-(p_i - p_j)^2 / 2 width^2) between the places [side] along a grid's axis."""
+    distances = (places[:, None] - places[None]) / width
+    return jnp.exp(-0.5 * distances**2)
 
 
 @jax.jit
-def filter_sides(kernels: SideKernels, values: jax.Array) -> jax.Array:
-    """Filters values [height * width, channels] along the columns, then the rows."""
-    shape = len(kernels.rows), len(kernels.columns), -1
-    image = values.astype(kernels.rows.dtype).reshape(shape)
-    image = jnp.einsum("yh,hwc->ywc", kernels.rows, image, precision="highest")
-    image = jnp.einsum("xw,ywc->yxc", kernels.columns, image, precision="highest")
-    return image.reshape(values.shape).astype(values.dtype)
+def filter_axes(kernels: Sequence[jax.Array], values: jax.Array) -> jax.Array:
+    """Filters values [points, channels] of a grid along its axes, one after another.
+
+    Args:
+      kernels: float [side, side] for each axis of the grid.
+      values: float, at the grid's points in row-major order.
+    """
+    grid = values.reshape(*(len(kernel) for kernel in kernels), -1)
+    grid = grid.astype(kernels[0].dtype)
+    for axis, kernel in enumerate(kernels):
+        filtered = jnp.tensordot(kernel, grid, (1, axis), precision="highest")
+        grid = jnp.moveaxis(filtered, 0, axis)
+    return grid.reshape(values.shape).astype(values.dtype)

@@ -1,14 +1,57 @@
-"""Pixel features of the two Gaussian kernels of the dense CRF.
+"""Features of Gaussian kernels: positions on a grid, and intensities beside them.
 
 Conventions of the whole package: images and label maps are [height, width, channels];
 x is the column, y the row, both in pixels; intensities are in 0..255; points of an
 image are its pixels in row-major order.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from crfrnn_jax.checks import check_positive, check_real, check_shape, check_sides
+from crfrnn_jax.checks import (
+    check_choice,
+    check_grid,
+    check_positive,
+    check_positives,
+    check_real,
+    check_shape,
+    check_sides,
+)
+
+# One number, or one for each of several.
+Numbers = jax.typing.ArrayLike | Sequence[float]
+
+# The axes of positions, by their number: of a signal, an image, a volume.
+_AXES = {1: "length", 2: "height width", 3: "depth height width"}
+
+
+def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Array:
+    """Where the points of a regular grid lie: a signal's, an image's or a volume's.
+
+    Args:
+      shape: the grid's sides, (length,), (height, width) or (depth, height, width).
+      spacing: distance of neighbours, positive: one number, or one for each of the
+        grid's axes in their order, such as a scan's voxel sizes in millimetres.
+
+    Returns:
+      float [points, dims], the coordinates, last axis first: x, y, z. Float64 if the
+      spacing is, else float32.
+
+    Raises:
+      ValueError: `shape` is not positive integers, or the spacing not one positive
+        number or one for each.
+    """
+    check_grid("shape", shape)
+    spacing = as_array(spacing)
+    check_positives("spacing", spacing, len(shape))
+    dtype = _widest_float(spacing)
+    steps = jnp.broadcast_to(jnp.asarray(spacing, dtype), (len(shape),))
+    places = jnp.meshgrid(*(jnp.arange(side) for side in shape), indexing="ij")
+    last_first = jnp.stack([place.ravel() for place in reversed(places)], axis=1)
+    return last_first.astype(dtype) * steps[None, ::-1]
 
 
 def spatial_features(
@@ -29,7 +72,38 @@ def spatial_features(
     check_sides("shape", shape)
     check_positive("theta_gamma", theta_gamma)
     dtype = _widest_float(theta_gamma)
-    return _positions(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)
+    return position_features(shape).astype(dtype) / jnp.asarray(theta_gamma, dtype)
+
+
+def image_features(
+    image: jax.typing.ArrayLike,
+    *,
+    dims: int = 2,
+    spacing: Numbers = 1.0,
+) -> jax.Array:
+    """Positions and intensities side by side, not divided by any width yet.
+
+    Args:
+      image: real [height, width, channels], any number of channels; with `dims` other
+        than 2 a signal [length, channels] or a volume [depth, height, width, channels].
+      dims: number of the image's axes that are positions, all but the last.
+      spacing: as in `position_features`.
+
+    Returns:
+      float [points, dims + channels], the columns x, y, z and the channels. Float64 if
+      an argument is, else float32.
+
+    Raises:
+      ValueError: the image has another rank or no real numbers, or the spacing is
+        wrong.
+    """
+    check_choice("dims", dims, tuple(_AXES))
+    sizes = check_shape("image", image, f"{_AXES[dims]} channels")
+    check_real("image", image)
+    positions = position_features(jnp.shape(image)[:-1], spacing)
+    dtype = _widest_float(image, positions)
+    intensities = jnp.asarray(image).reshape(-1, sizes["channels"])
+    return jnp.concatenate([positions.astype(dtype), intensities.astype(dtype)], axis=1)
 
 
 def bilateral_features(
@@ -55,26 +129,40 @@ def bilateral_features(
     Raises:
       ValueError: the image's rank is not 3, or a width is not positive.
     """
-    check_shape("image", image, "height width channels")
-    check_real("image", image)
     check_positive("theta_alpha", theta_alpha)
     check_positive("theta_beta", theta_beta)
-    image = jnp.asarray(image)
-    height, width, channels = image.shape
-    dtype = _widest_float(image, theta_alpha, theta_beta)
-    theta_alpha, theta_beta = (jnp.asarray(t, dtype) for t in (theta_alpha, theta_beta))
-    positions = _positions((height, width)).astype(dtype) / theta_alpha
-    intensities = image.reshape(-1, channels).astype(dtype) / theta_beta
-    return jnp.concatenate([positions, intensities], axis=1)
+    features = image_features(image)
+    dtype = _widest_float(features, theta_alpha, theta_beta)
+    widths = bilateral_widths(theta_alpha, theta_beta, 2, features.shape[1] - 2)
+    return features.astype(dtype) / widths.astype(dtype)[None]
+
+
+def bilateral_widths(
+    theta_alpha: jax.typing.ArrayLike,
+    theta_beta: jax.typing.ArrayLike,
+    dims: int,
+    channels: int,
+) -> jax.Array:
+    """The widths of `image_features`: [dims + channels]; `theta_beta` may be a vector.
+
+    Float64 if an argument is, else float32.
+    """
+    dtype = _widest_float(theta_alpha, theta_beta)
+    sides = ((theta_alpha, dims), (theta_beta, channels))
+    return jnp.concatenate(
+        [jnp.broadcast_to(jnp.asarray(theta, dtype), (n,)) for theta, n in sides]
+    )
+
+
+def as_array(numbers: Numbers) -> jax.typing.ArrayLike:
+    """Numbers in a list or a tuple as an array, all else as it is."""
+    if isinstance(numbers, Sequence):
+        return np.asarray(numbers, np.float32)
+    return numbers
 
 
 def _widest_float(*arrays) -> jnp.dtype:
-    """Float64 if one of the arrays is, else float32."""
+    """Float64 if one of the arrays is, in JAX's 64-bit mode, else float32."""
     dtypes = [getattr(array, "dtype", None) for array in arrays]
-    return jnp.dtype("float64" if jnp.float64 in dtypes else "float32")
-
-
-def _positions(shape: tuple[int, int]) -> jax.Array:
-    height, width = shape
-    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    return jnp.stack([x.ravel(), y.ravel()], axis=1).astype(jnp.float32)
+    widest = jnp.dtype("float64" if jnp.float64 in dtypes else "float32")
+    return jax.dtypes.canonicalize_dtype(widest)

@@ -1,15 +1,32 @@
-"""The Gaussian kernels' normalised filters: message passing, by any of the methods."""
+"""Gaussian kernels as values, and the normalised filters that pass their messages."""
 
+import math
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 
-from crfrnn_jax.checks import check_choice
-from crfrnn_jax.exact import exact_filter, filter_sides, side_kernels
-from crfrnn_jax.features import spatial_features
+from crfrnn_jax.checks import (
+    InputError,
+    check_choice,
+    check_grid,
+    check_mask,
+    check_positive,
+    check_positives,
+    check_real,
+    check_shape,
+)
+from crfrnn_jax.exact import axis_kernel, exact_filter, filter_axes
+from crfrnn_jax.features import (
+    Numbers,
+    as_array,
+    bilateral_widths,
+    image_features,
+    position_features,
+)
 from crfrnn_jax.filtering import filter_lattice
 from crfrnn_jax.lattice import build_lattice
 
@@ -17,6 +34,121 @@ Method = Literal["lattice", "exact"]
 METHODS = get_args(Method)
 SpatialMethod = Literal["lattice", "exact", "separable"]
 SPATIAL_METHODS = get_args(SpatialMethod)
+KernelNormalisation = Literal["none", "before", "after", "symmetric"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("features", "widths", "weights"),
+    meta_fields=("normalisation", "method", "grid"),
+)
+@dataclass(frozen=True)
+class GaussianKernel:
+    """A Gaussian kernel between points, and the weights of its messages.
+
+    k_ij = exp(-|(f_i - f_j) / widths|^2 / 2), the point itself included, normalised
+    with s_i = sum_j k_ij as Krähenbühl and Koltun's code has it: "none" is k_ij,
+    "before" k_ij / s_j, "after" k_ij / s_i, as in CRF-RNN, and "symmetric"
+    k_ij / sqrt(s_i s_j).
+
+    A pytree: `jit`, `grad` and `vmap` go through features, widths and weights; another
+    normalisation, method or grid compiles anew.
+
+    Attributes:
+      features: real [points, d], of any kind.
+      widths: one positive number, or [d] for one each, in the features' units.
+      weights: of the messages between labels: one number, [labels] for one each, or
+        [labels, labels], row = label that receives. In the mean field also
+        [iterations, labels, labels], for weights that the iterations do not share.
+      normalisation: "none", "before", "after" or "symmetric".
+      method: "lattice", linear in the points and approximate; "exact", quadratic; or
+        "separable", exact and fast, for the points of a regular grid.
+      grid: with "separable", the grid's sides: its axes' coordinates, last axis first,
+        are the features, as those of `position_features`.
+    """
+
+    features: jax.typing.ArrayLike
+    widths: jax.typing.ArrayLike = 1.0
+    _: KW_ONLY
+    weights: jax.typing.ArrayLike = 1.0
+    normalisation: KernelNormalisation = "after"
+    method: SpatialMethod = "lattice"
+    grid: tuple[int, ...] | None = None
+
+
+def spatial_kernel(
+    shape: tuple[int, ...],
+    theta_gamma: jax.typing.ArrayLike = 3.0,
+    *,
+    spacing: Numbers = 1.0,
+    weights: jax.typing.ArrayLike = 3.0,
+    normalisation: KernelNormalisation = "after",
+    method: SpatialMethod = "lattice",
+) -> GaussianKernel:
+    """The smoothness kernel: of the positions on a grid of any number of axes.
+
+    Args:
+      shape: (length,), (height, width), (depth, height, width) or more.
+      theta_gamma: width, positive, in pixels or in the spacing's unit.
+      spacing: as in `position_features`.
+      weights: as in `GaussianKernel`; the authors start with 3.
+      normalisation: as in `GaussianKernel`.
+      method: as in `GaussianKernel`.
+
+    Raises:
+      ValueError: the shape, the spacing or the width is wrong.
+    """
+    check_positive("theta_gamma", theta_gamma)
+    return GaussianKernel(
+        position_features(shape, spacing),
+        theta_gamma,
+        weights=weights,
+        normalisation=normalisation,
+        method=method,
+        grid=tuple(shape),
+    )
+
+
+def bilateral_kernel(
+    image: jax.typing.ArrayLike,
+    theta_alpha: jax.typing.ArrayLike = 160.0,
+    theta_beta: Numbers = 3.0,
+    *,
+    dims: int = 2,
+    spacing: Numbers = 1.0,
+    weights: jax.typing.ArrayLike = 5.0,
+    normalisation: KernelNormalisation = "after",
+    method: Method = "lattice",
+) -> GaussianKernel:
+    """The appearance kernel: of positions and intensities (Zheng et al. 2015).
+
+    Args:
+      image: real [height, width, channels], any number of channels; with `dims` other
+        than 2 a signal [length, channels] or a volume [depth, height, width, channels].
+      theta_alpha: width of the positions, positive, in pixels or the spacing's unit.
+      theta_beta: width of the intensities, positive, in their own unit: one number, or
+        [channels] for one each.
+      dims: number of the image's axes that are positions, all but the last.
+      spacing: as in `position_features`.
+      weights: as in `GaussianKernel`; the authors start with 5.
+      normalisation: as in `GaussianKernel`.
+      method: as in `GaussianKernel`.
+
+    Raises:
+      ValueError: the image has another rank, or a width or the spacing is wrong.
+    """
+    features = image_features(image, dims=dims, spacing=spacing)
+    channels = features.shape[1] - dims
+    check_positive("theta_alpha", theta_alpha)
+    theta_beta = as_array(theta_beta)
+    check_positives("theta_beta", theta_beta, channels)
+    return GaussianKernel(
+        features,
+        bilateral_widths(theta_alpha, theta_beta, dims, channels),
+        weights=weights,
+        normalisation=normalisation,
+        method=method,
+    )
 
 
 class Filter(Protocol):
@@ -38,65 +170,105 @@ class Filter(Protocol):
 
 
 def normalised_filter(
-    features: jax.Array,
-    dtype: jax.typing.DTypeLike,
-    method: Method,
+    kernel: GaussianKernel,
+    dtype: jax.typing.DTypeLike = jnp.float32,
     mask: jax.Array | None = None,
 ) -> Filter:
-    """The kernel's filter divided, per point, by its filter of ones: K q / K 1.
+    """The filter of a kernel, set up once to be called often.
+
+    Its sums have the kernel's normalisation, but for 1e-20 that keeps a point whose
+    kernel vanishes from dividing by zero. Without one the lattice's sums are brought to
+    the Gaussian's scale, which they meet within a third for smooth data and up to six
+    features.
 
     Args:
-      features: float [points, d], divided by the kernel widths.
-      dtype: dtype of the values to be filtered.
-      method: "lattice" or "exact".
-      mask: bool [points, 1], False at points that neither send nor receive; they
-        receive 0. None is all True.
+      kernel: its weights are not used.
+      dtype: float32 or float64, of the values to be filtered.
+      mask: bool [points], False at points that neither send nor receive; they receive
+        0, and may hold any features. None is all True.
 
     Returns:
       A function of values [points, channels], and of a matrix [mixed, channels] by
       which it mixes them if it is given.
 
     Raises:
-      ValueError: `features` or `method` is wrong.
+      ValueError: the kernel or the mask is wrong, naming the field.
     """
-    check_choice("method", method, METHODS)
+    points = check_kernel("kernel", kernel)
+    features = jnp.asarray(kernel.features).astype(dtype)
+    widths = jnp.asarray(kernel.widths).astype(dtype)
     if mask is not None:
-        # Where a valid point lies, padding makes no vertex of its own, through which
-        # the valid ones would be blurred.
-        features = jnp.where(mask, features, features[jnp.argmax(mask)])
-    if method == "lattice":
-        unnormalised = partial(filter_lattice, build_lattice(features))
-    else:
-        unnormalised = _mix_before(partial(exact_filter, features))
-    return _normalise(unnormalised, len(features), dtype, mask)
+        check_mask("mask", mask, "points", {"points": points})
+        mask = jnp.asarray(mask)[:, None]
+    unnormalised = _unnormalised(kernel, features, widths, mask)
+    ones = jnp.ones((points, 1), dtype)
+    return _normalise(unnormalised, kernel.normalisation, ones, mask)
 
 
-def normalised_spatial_filter(
-    shape: tuple[int, int],
-    theta_gamma: jax.typing.ArrayLike,
-    dtype: jax.typing.DTypeLike,
-    method: SpatialMethod,
-    mask: jax.Array | None = None,
-) -> Filter:
-    """As `normalised_filter`, of the positions of an image's pixels.
-
-    Args:
-      shape: (height, width) of the image.
-      theta_gamma: kernel width in pixels, positive.
-      dtype: dtype of the values to be filtered.
-      method: "lattice", "exact" or "separable".
-      mask: bool [height * width, 1] or None.
+def check_kernel(name: str, kernel: GaussianKernel) -> int:
+    """Checks a kernel's fields but for the weights, and returns its number of points.
 
     Raises:
-      ValueError: an argument is wrong.
+      InputError: naming the field.
     """
-    check_choice("method", method, SPATIAL_METHODS)
-    if method != "separable":
-        features = spatial_features(shape, theta_gamma)
-        return normalised_filter(features, dtype, method, mask)
-    kernels = side_kernels(shape, theta_gamma, dtype)
-    unnormalised = _mix_before(partial(filter_sides, kernels))
-    return _normalise(unnormalised, shape[0] * shape[1], dtype, mask)
+    if not isinstance(kernel, GaussianKernel):
+        raise InputError(
+            f"{name}: expected GaussianKernel, got {type(kernel).__name__}"
+        )
+    sizes = check_shape(f"{name}.features", kernel.features, "points d")
+    check_real(f"{name}.features", kernel.features)
+    check_positives(f"{name}.widths", kernel.widths, sizes["d"])
+    choices = get_args(KernelNormalisation)
+    check_choice(f"{name}.normalisation", kernel.normalisation, choices)
+    check_choice(f"{name}.method", kernel.method, SPATIAL_METHODS)
+    if kernel.method == "separable":
+        check_grid(f"{name}.grid", kernel.grid)
+        assert kernel.grid is not None  # what check_grid lets through
+        expected = math.prod(kernel.grid), len(kernel.grid)
+        if expected != (sizes["points"], sizes["d"]):
+            raise InputError(
+                f"{name}.grid: expected one whose points and axes are those of the "
+                f"features, {list(jnp.shape(kernel.features))}, got {kernel.grid}"
+            )
+    return sizes["points"]
+
+
+def _unnormalised(
+    kernel: GaussianKernel,
+    features: jax.Array,
+    widths: jax.Array,
+    mask: jax.Array | None,
+) -> Filter:
+    """The sums over all points, those of a mask with features that do no harm."""
+    d = features.shape[1]
+    if kernel.method == "separable":
+        assert kernel.grid is not None  # by check_kernel
+        lines = _coordinates(features, kernel.grid)
+        widths = jnp.broadcast_to(widths, (d,))[::-1]
+        return _mix_before(partial(filter_axes, list(map(axis_kernel, lines, widths))))
+    if mask is not None:
+        # Where a valid point lies, padding makes no vertex of its own, through which
+        # the valid ones would be blurred. Replaced before the division, since NaN
+        # would go from there into the derivative of the widths.
+        features = jnp.where(mask, features, features[jnp.argmax(mask)])
+    features = features / (widths if widths.ndim == 0 else widths[None])
+    if kernel.method == "exact":
+        return _mix_before(partial(exact_filter, features))
+    filter_values = partial(filter_lattice, build_lattice(features))
+    if kernel.normalisation != "none":
+        return filter_values
+    # The factor by which `filter_lattice` falls short, which else cancels.
+    return lambda values, mixing=None: 2.0 ** (d + 1) * filter_values(values, mixing)
+
+
+def _coordinates(features: jax.Array, grid: tuple[int, ...]) -> list[jax.Array]:
+    """Those along each of the grid's axes, of features [points, x, y, ...]."""
+    on_grid = features.reshape(*grid, len(grid))[..., ::-1]
+    first = (0,) * len(grid)
+    return [
+        on_grid[(*first[:axis], slice(None), *first[axis + 1 :], axis)]
+        for axis in range(len(grid))
+    ]
 
 
 def _mix_before(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
@@ -108,16 +280,35 @@ def _mix_before(filter_values: Callable[[jax.Array], jax.Array]) -> Filter:
     return mix_and_filter
 
 
-def _normalise(unnormalised: Filter, points: int, dtype, mask) -> Filter:
-    ones = jnp.ones((points, 1), dtype)
-    # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
-    if mask is None:
-        normaliser = unnormalised(ones) + 1e-20
-        return lambda values, mixing=None: unnormalised(values, mixing) / normaliser
-    normaliser = unnormalised(jnp.where(mask, ones, 0)) + 1e-20
+def _normalise(
+    unnormalised: Filter,
+    normalisation: KernelNormalisation,
+    ones: jax.Array,
+    mask: jax.Array | None,
+) -> Filter:
+    """The normalised filter between valid points, whose sums are those of `ones`."""
 
-    def filter_valid(values, mixing=None):
-        filtered = unnormalised(jnp.where(mask, values, 0), mixing)
-        return jnp.where(mask, filtered / normaliser, 0)
+    def valid(values):
+        return values if mask is None else jnp.where(mask, values, 0)
 
-    return filter_valid
+    before = after = None
+    if normalisation != "none":
+        # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
+        sums = unnormalised(valid(ones)) + 1e-20
+        if normalisation == "symmetric":
+            before = after = jnp.sqrt(sums)
+        elif normalisation == "before":
+            before = sums
+        else:
+            after = sums
+
+    def normalised(values, mixing=None):
+        values = valid(values)
+        if before is not None:
+            values = values / before
+        filtered = unnormalised(values, mixing)
+        if after is not None:
+            filtered = filtered / after
+        return valid(filtered)
+
+    return normalised

@@ -14,7 +14,8 @@ from crfrnn_jax.checks import (
     check_mask,
     check_shape,
 )
-from crfrnn_jax.crf import CRFParams, Normalisation, crf_rnn
+from crfrnn_jax.crf import CRFParams, crf_rnn
+from crfrnn_jax.iterations import Normalisation
 from crfrnn_jax.kernels import Method, SpatialMethod
 
 # One weight for all labels, one for each, or a matrix.

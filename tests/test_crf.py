@@ -13,7 +13,7 @@ from oracles import crf, softmax
 
 from crfrnn_jax import (
     CRFParams,
-    Filters,
+    GaussianKernel,
     bilateral_features,
     crf_rnn,
     init_crf_params,
@@ -109,10 +109,13 @@ def test_iterations_are_steps():
         spatial_features((HEIGHT, WIDTH), THETAS["theta_gamma"]),
         bilateral_features(image, THETAS["theta_alpha"], THETAS["theta_beta"]),
     )
-    filters = Filters(*(normalised_filter(f, jnp.float32, "exact") for f in features))
+    filters = [normalised_filter(GaussianKernel(f, method="exact")) for f in features]
+    weights = params.spatial_weights, params.bilateral_weights
+    mixings = [params.compatibility @ matrix for matrix in weights]
     unary = current = jnp.asarray(logits).reshape(-1, LABELS)
     for num_iterations in (1, 2):
-        previous, current = current, mean_field_step(current, unary, params, filters)
+        previous = current
+        current = mean_field_step(current, unary, filters, mixings)
         assert np.abs(current - previous).max() > 1e-2
         refined = crf_rnn(
             *CASE, **THETAS, num_iterations=num_iterations, method="exact"
@@ -125,7 +128,8 @@ def test_iterations_are_steps():
 def test_normalised_filters_keep_constants():
     features = bilateral_features(CASE[0], THETAS["theta_alpha"], THETAS["theta_beta"])
     constant = np.full((HEIGHT * WIDTH, 2), 0.3, np.float32)
-    filtered = jax.jit(normalised_filter(features, jnp.float32, "exact"))(constant)
+    kernel = GaussianKernel(features, method="exact")
+    filtered = jax.jit(normalised_filter(kernel))(constant)
     np.testing.assert_allclose(filtered, constant, rtol=1e-5)
 
 

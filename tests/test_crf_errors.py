@@ -6,7 +6,7 @@ import pytest
 from test_crf import CASE, HEIGHT, LABELS, WIDTH
 
 from crfrnn_jax import (
-    Filters,
+    GaussianKernel,
     crf_rnn,
     init_crf_params,
     mean_field_step,
@@ -78,27 +78,37 @@ def test_bad_arguments_raise(changes, message):
         ({"unary": np.ones(4)}, r"unary: expected shape \[points, labels\], got \[4\]"),
         ({"unary": np.ones((4, LABELS), int)}, r"unary: expected floating-point"),
         ({"current": np.ones((4, LABELS), int)}, r"current: expected floating-point"),
-        ({"params": init_crf_params(5)}, r"params\.spatial_weights: .*got \[5, 5\]"),
         (
-            {"params": CASE[2]._replace(compatibility=np.ones((1, LABELS)))},
-            r"params\.compatibility: expected shape .*got \[1, 3\]",
+            {"mixings": [np.eye(LABELS)]},
+            r"mixings: expected one for each filter, 2, got 1",
+        ),
+        (
+            {"mixings": [np.eye(LABELS), np.ones((1, LABELS))]},
+            r"mixings\[1\]: expected shape \[labels=3, labels'=3\], got \[1, 3\]",
+        ),
+        (
+            {"mixings": [np.eye(LABELS, dtype=int)] * 2},
+            r"mixings\[0\]: expected floating-point values, got dtype int",
         ),
     ],
 )
 def test_bad_arguments_of_a_step_raise(changes, message):
     logits = np.ones((4, LABELS), np.float32)
-    arguments = {"current": logits, "unary": logits, "params": CASE[2]} | changes
+    mixings = [np.eye(LABELS, dtype=np.float32)] * 2
+    arguments = {"current": logits, "unary": logits, "mixings": mixings} | changes
 
     def identity(values, mixing=None, /):
         return values if mixing is None else jnp.matmul(values, mixing.T)
 
     with pytest.raises(ValueError, match=message):
-        mean_field_step(**arguments, filters=Filters(identity, identity))
+        mean_field_step(**arguments, filters=[identity, identity])
 
 
 def test_unknown_methods_of_a_filter_raise():
-    with pytest.raises(ValueError, match=r"method: expected one of .*got 'fast'"):
-        normalised_filter(np.ones((4, 2), np.float32), jnp.float32, "fast")
+    with pytest.raises(
+        ValueError, match=r"kernel\.method: expected one of .*got 'fast'"
+    ):
+        normalised_filter(GaussianKernel(np.ones((4, 2)), method="fast"))
 
 
 @pytest.mark.parametrize("num_labels", [0, -2, 3.0])

@@ -1,0 +1,281 @@
+"""Mean-field inference of a dense CRF with any Gaussian kernels.
+
+The energy is E(x) = -sum_i U_i(x_i) + sum_{i<j} sum_m M_m(x_i, x_j) k_m(i, j), with
+logits U, kernels k_m and matrices M_m = compatibility @ weights of the kernel. Points
+lie in any shape: a signal's, an image's, a volume's, or none.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from crfrnn_jax.checks import (
+    InputError,
+    check_at_least,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_real,
+)
+from crfrnn_jax.iterations import iterate, restore, set_up, step
+from crfrnn_jax.kernels import GaussianKernel, check_kernel
+
+
+def mean_field(
+    logits: jax.typing.ArrayLike,
+    kernels: Sequence[GaussianKernel],
+    *,
+    compatibility: jax.typing.ArrayLike = -1.0,
+    mask: jax.typing.ArrayLike | None = None,
+    num_iterations: int = 5,
+    damping: jax.typing.ArrayLike = 0.0,
+) -> jax.Array:
+    """Refines logits with mean-field inference of a dense CRF.
+
+    `crf_rnn` is the case of a spatial and a bilateral kernel of an image.
+    Differentiable with respect to the logits and all arrays of the kernels and the
+    compatibility. For a batch, `jax.lax.map` over its items.
+
+    Args:
+      logits: float [*shape, labels], log-probabilities up to a constant per point;
+        [points, labels] for a cloud of points, [height, width, labels] for an image.
+      kernels: one or more, of as many points as the logits, in row-major order.
+      compatibility: applied to the sum of the kernels' weighted messages, and
+        subtracted from the logits: one number times the identity, [labels] on a
+        diagonal, or [labels, labels], row = label that receives; or [num_iterations,
+        labels, labels]. -1 is the Potts model.
+      mask: bool [*shape], False at points that neither send nor receive, count in no
+        normaliser, and keep their logits, whatever they hold.
+      num_iterations: at least 0; 0 returns the logits.
+      damping: at least 0 and below 1, the share of the logits so far that an iteration
+        keeps. With kernels whose filter is symmetric, enough of it makes every
+        iteration lower `free_energy`.
+
+    Returns:
+      Logits [*shape, labels] of the last iteration, not normalised; float32, or in
+      JAX's 64-bit mode float64 if the logits are.
+
+    Raises:
+      ValueError: naming the argument whose rank, size, dtype or value is wrong.
+
+    References:
+      Krähenbühl, Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian
+      Edge Potentials", NIPS 2011. Zheng et al., "Conditional Random Fields as Recurrent
+      Neural Networks", ICCV 2015.
+    """
+    check_at_least("num_iterations", num_iterations, 0)
+    check_model(logits, kernels, compatibility, mask, num_iterations)
+    _check_damping(damping)
+    return _scanned(
+        logits,
+        tuple(kernels),
+        compatibility,
+        mask,
+        _or_none(damping),
+        num_iterations=int(num_iterations),
+        keep_all=False,
+    )
+
+
+def mean_field_trajectory(
+    logits: jax.typing.ArrayLike,
+    kernels: Sequence[GaussianKernel],
+    *,
+    compatibility: jax.typing.ArrayLike = -1.0,
+    mask: jax.typing.ArrayLike | None = None,
+    num_iterations: int = 5,
+    damping: jax.typing.ArrayLike = 0.0,
+) -> jax.Array:
+    """As `mean_field`, with the logits of every iteration: for plots and diagnosis.
+
+    Args:
+      logits: as in `mean_field`, and so are the others.
+      kernels: see there.
+      compatibility: see there.
+      mask: see there.
+      num_iterations: see there.
+      damping: see there.
+
+    Returns:
+      Logits [num_iterations + 1, *shape, labels]; the first are those given.
+
+    Raises:
+      ValueError: as `mean_field` does.
+    """
+    check_at_least("num_iterations", num_iterations, 0)
+    check_model(logits, kernels, compatibility, mask, num_iterations)
+    _check_damping(damping)
+    return _scanned(
+        logits,
+        tuple(kernels),
+        compatibility,
+        mask,
+        _or_none(damping),
+        num_iterations=int(num_iterations),
+        keep_all=True,
+    )
+
+
+class Converged(NamedTuple):
+    """What `mean_field_until` ended with.
+
+    Attributes:
+      logits: float [*shape, labels], of the last iteration.
+      num_iterations: int32 scalar, how many there were.
+      change: float scalar, the largest change of a marginal by the last of them;
+        infinite before the first.
+    """
+
+    logits: jax.Array
+    num_iterations: jax.Array
+    change: jax.Array
+
+
+def mean_field_until(
+    logits: jax.typing.ArrayLike,
+    kernels: Sequence[GaussianKernel],
+    *,
+    tolerance: jax.typing.ArrayLike = 1e-3,
+    max_iterations: int = 100,
+    compatibility: jax.typing.ArrayLike = -1.0,
+    mask: jax.typing.ArrayLike | None = None,
+    damping: jax.typing.ArrayLike = 0.0,
+) -> Converged:
+    """As `mean_field`, until no marginal changes by more than a tolerance.
+
+    A loop of unknown length: differentiable in forward mode alone.
+
+    Args:
+      logits: as in `mean_field`, and so are those not described here.
+      kernels: see there.
+      tolerance: positive, of the largest change of a marginal of a valid point.
+      max_iterations: at least 0, the most iterations.
+      compatibility: see there; iterations share it, and the kernels' weights.
+      mask: see there.
+      damping: see there.
+
+    Returns:
+      The last logits, the number of iterations, and the last change: above the
+      tolerance if the iterations were used up.
+
+    Raises:
+      ValueError: naming the argument whose rank, size, dtype or value is wrong.
+    """
+    check_positive("tolerance", tolerance)
+    check_at_least("max_iterations", max_iterations, 0)
+    check_model(logits, kernels, compatibility, mask)
+    _check_damping(damping)
+    return _until(
+        logits,
+        tuple(kernels),
+        compatibility,
+        mask,
+        _or_none(damping),
+        tolerance,
+        int(max_iterations),
+    )
+
+
+@partial(jax.jit, static_argnames=("num_iterations", "keep_all"))
+def _scanned(
+    logits, kernels, compatibility, mask, damping, *, num_iterations, keep_all
+):
+    model = set_up(logits, kernels, compatibility, mask)
+    last, kept = iterate(model, num_iterations, damping, keep_all=keep_all)
+    if kept is not None:
+        last = jnp.concatenate([model.unary[None], kept])
+    return restore(model, last, logits)
+
+
+@jax.jit
+def _until(
+    logits, kernels, compatibility, mask, damping, tolerance, max_iterations
+) -> Converged:
+    model = set_up(logits, kernels, compatibility, mask)
+
+    def goes_on(state):
+        return (state.num_iterations < max_iterations) & (state.change > tolerance)
+
+    def go_on(state):
+        updated = step(model, state.logits, model.mixings, damping)
+        changes = jnp.abs(jax.nn.softmax(updated) - jax.nn.softmax(state.logits))
+        change = jnp.max(model.valid(changes))
+        return Converged(updated, state.num_iterations + 1, change)
+
+    first = jnp.asarray(jnp.inf, model.unary.dtype)
+    last = lax.while_loop(goes_on, go_on, Converged(model.unary, jnp.int32(0), first))
+    return last._replace(logits=restore(model, last.logits, logits))
+
+
+def _or_none(damping: jax.typing.ArrayLike) -> jax.typing.ArrayLike | None:
+    """None for a zero that is known: no damping is to cost nothing."""
+    return None if isinstance(damping, int | float) and damping == 0 else damping
+
+
+def _check_damping(damping: jax.typing.ArrayLike) -> None:
+    check_real("damping", damping)
+    if jnp.shape(damping) != ():
+        raise InputError(f"damping: expected a number, got shape {jnp.shape(damping)}")
+    if not isinstance(damping, Tracer) and not 0 <= np.asarray(damping) < 1:
+        raise InputError(f"damping: expected at least 0 and below 1, got {damping}")
+
+
+def check_model(
+    logits: jax.typing.ArrayLike,
+    kernels: Sequence[GaussianKernel],
+    compatibility: jax.typing.ArrayLike,
+    mask: jax.typing.ArrayLike | None,
+    num_iterations: int | None = None,
+) -> None:
+    """Checks what makes a model; matrices of each iteration need their number.
+
+    Raises:
+      InputError: naming the argument.
+    """
+    check_floating("logits", logits)
+    shape = jnp.shape(logits)
+    if len(shape) < 2 or 0 in shape:
+        raise InputError(
+            "logits: expected shape [*shape, labels], at least [points, labels], none "
+            f"of them 0, got {list(shape)}"
+        )
+    points, labels = math.prod(shape[:-1]), shape[-1]
+    is_sequence = isinstance(kernels, list | tuple)
+    if not is_sequence or not kernels:
+        raise InputError(
+            "kernels: expected a list of one or more GaussianKernel, got "
+            f"{kernels if is_sequence else type(kernels).__name__}"
+        )
+    for i, kernel in enumerate(kernels):
+        name = f"kernels[{i}]"
+        of_kernel = check_kernel(name, kernel)
+        if of_kernel != points:
+            raise InputError(
+                f"{name}.features: expected as many points as the logits "
+                f"{list(shape)} have, {points}, got {of_kernel}"
+            )
+        _check_form(f"{name}.weights", kernel.weights, labels, num_iterations)
+    _check_form("compatibility", compatibility, labels, num_iterations)
+    if mask is not None:
+        sizes = {f"axis{i}": side for i, side in enumerate(shape[:-1])}
+        check_mask("mask", mask, " ".join(sizes), sizes)
+
+
+def _check_form(name, form, labels, num_iterations) -> None:
+    """A number, a vector or a matrix of the labels, or one for each iteration."""
+    check_real(name, form)
+    shapes = [(), (labels,), (labels, labels)]
+    if num_iterations is not None:
+        shapes.append((num_iterations, labels, labels))
+    if jnp.shape(form) not in shapes:
+        raise InputError(
+            f"{name}: expected one of the shapes {shapes}, of {labels} labels, got "
+            f"{jnp.shape(form)}"
+        )

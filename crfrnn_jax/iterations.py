@@ -1,0 +1,202 @@
+"""One iteration of the mean field, and the model that iterations run on."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from crfrnn_jax.checks import InputError, check_choice, check_floating, check_shape
+from crfrnn_jax.kernels import Filter, GaussianKernel, normalised_filter
+
+Normalisation = Literal["softmax", "relu"]
+NORMALISATIONS = get_args(Normalisation)
+
+
+def mean_field_step(
+    current: jax.Array,
+    unary: jax.Array,
+    filters: Sequence[Filter],
+    mixings: Sequence[jax.Array],
+    *,
+    normalisation: Normalisation = "softmax",
+) -> jax.Array:
+    """One mean-field iteration, the function f of the recurrent network (section 4).
+
+    Softmax, message passing, weighting, compatibility transform and the addition of the
+    unary (algorithm 1), in the order that takes logits to logits.
+
+    Args:
+      current: float [points, labels], logits of the current marginals.
+      unary: float [points, labels], the network's logits U.
+      filters: of each kernel, as from `normalised_filter`.
+      mixings: for each, float [labels, labels]: compatibility @ weights.
+      normalisation: what makes marginals of logits: "softmax", or "relu", which divides
+        their positive parts by the sum of these (the paper's section 5 finds it worse).
+
+    Returns:
+      float [points, labels], logits of the updated marginals.
+
+    Raises:
+      ValueError: naming the argument whose rank, size, dtype or value is wrong.
+    """
+    sizes = check_shape("unary", unary, "points labels")
+    check_shape("current", current, "points labels", sizes)
+    check_floating("unary", unary)
+    check_floating("current", current)
+    if len(filters) != len(mixings):
+        raise InputError(
+            f"mixings: expected one for each filter, {len(filters)}, got {len(mixings)}"
+        )
+    sides = {"labels": sizes["labels"], "labels'": sizes["labels"]}
+    for i, mixing in enumerate(mixings):
+        check_shape(f"mixings[{i}]", mixing, "labels labels'", sides)
+        check_floating(f"mixings[{i}]", mixing)
+    check_choice("normalisation", normalisation, NORMALISATIONS)
+    # Messages of half precision would be rounded on their way.
+    current = current.astype(np.promote_types(current.dtype, np.float32))
+    marginals = _softmax(current) if normalisation == "softmax" else _relu(current)
+    # The filters act on each label alone, so labels may be mixed within them, by the
+    # weights and the compatibility at once.
+    updated = unary
+    for filter_values, mixing in zip(filters, mixings, strict=True):
+        updated -= filter_values(marginals, mixing)
+    return updated
+
+
+@jax.custom_jvp
+def _softmax(logits: jax.Array) -> jax.Array:
+    return jax.nn.softmax(logits, axis=-1)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    """Reverse mode keeps the marginals; by itself it would keep the exponentials, too.
+
+    The one label map that is kept for each iteration.
+    """
+    marginals = _softmax(*primals)
+    (tangent,) = tangents
+    mean = jnp.sum(marginals * tangent, axis=-1, keepdims=True)
+    return marginals, marginals * (tangent - mean)
+
+
+def _relu(logits: jax.Array) -> jax.Array:
+    positive = jax.nn.relu(logits)
+    total = jnp.sum(positive, axis=-1, keepdims=True)
+    # A point without a positive logit has no marginals and sends nothing.
+    return positive / jnp.where(total > 0, total, 1)
+
+
+class Model(NamedTuple):
+    """A CRF that is set up: what its iterations and its energies take.
+
+    Attributes:
+      unary: float [points, labels], logits; 0 where the mask is False.
+      mask: bool [points] or None.
+      filters: of each kernel.
+      mixings: of each kernel [labels, labels], or all [iterations, labels, labels].
+    """
+
+    unary: jax.Array
+    mask: jax.Array | None
+    filters: list[Filter]
+    mixings: list[jax.Array]
+
+    def valid(self, values: jax.Array) -> jax.Array:
+        """Values [points, channels], 0 where the mask is False."""
+        return values if self.mask is None else jnp.where(self.mask[:, None], values, 0)
+
+
+def set_up(
+    logits: jax.Array,
+    kernels: Sequence[GaussianKernel],
+    compatibility: jax.typing.ArrayLike,
+    mask: jax.Array | None,
+) -> Model:
+    """The model of arguments that are checked, as those of `mean_field`."""
+    dtype = np.promote_types(logits.dtype, np.float32)
+    labels = logits.shape[-1]
+    unary = logits.astype(dtype).reshape(-1, labels)
+    if mask is not None:
+        # Padding may hold anything, NaN too, which no later product would make zero.
+        mask = mask.reshape(-1)
+        unary = jnp.where(mask[:, None], unary, 0)
+    weights = [_as_matrix(kernel.weights, labels, dtype) for kernel in kernels]
+    compatibility, *weights = _with_iterations(
+        [_as_matrix(compatibility, labels, dtype), *weights]
+    )
+    return Model(
+        unary,
+        mask,
+        [normalised_filter(kernel, dtype, mask) for kernel in kernels],
+        [jnp.matmul(compatibility, w, precision="highest") for w in weights],
+    )
+
+
+def _as_matrix(form: jax.typing.ArrayLike, labels: int, dtype) -> jax.Array:
+    """A number as a multiple of the identity, a vector as a diagonal."""
+    form = jnp.asarray(form).astype(dtype)
+    if form.ndim > 1:
+        return form
+    identity = jnp.eye(labels, dtype=dtype)
+    return identity * (form if form.ndim == 0 else form[:, None])
+
+
+def _with_iterations(matrices: list[jax.Array]) -> list[jax.Array]:
+    """All with the leading axis of iterations, if one has it."""
+    stacked = [len(matrix) for matrix in matrices if matrix.ndim == 3]
+    if not stacked:
+        return matrices
+    shape = (stacked[0], *matrices[0].shape[-2:])
+    return [jnp.broadcast_to(matrix, shape) for matrix in matrices]
+
+
+def step(
+    model: Model,
+    current: jax.Array,
+    mixings: Sequence[jax.Array],
+    damping: jax.Array | None,
+    normalisation: Normalisation = "softmax",
+) -> jax.Array:
+    """`mean_field_step` of a model, damped if that is given."""
+    updated = mean_field_step(
+        current, model.unary, model.filters, mixings, normalisation=normalisation
+    )
+    if damping is None:
+        return updated
+    damping = jnp.asarray(damping).astype(updated.dtype)
+    return damping * current + (1 - damping) * updated
+
+
+def iterate(
+    model: Model,
+    num_iterations: int,
+    damping: jax.Array | None = None,
+    normalisation: Normalisation = "softmax",
+    *,
+    keep_all: bool = False,
+) -> tuple[jax.Array, jax.Array | None]:
+    """The last logits [points, labels], and with `keep_all` those of each iteration."""
+    shared = model.mixings[0].ndim == 2
+
+    def scanned(current, mixings):
+        mixings = model.mixings if shared else mixings
+        updated = step(model, current, mixings, damping, normalisation)
+        return updated, updated if keep_all else None
+
+    return lax.scan(
+        scanned, model.unary, None if shared else model.mixings, length=num_iterations
+    )
+
+
+def restore(model: Model, refined: jax.Array, given: jax.Array) -> jax.Array:
+    """Logits [..., points, labels] in the given ones' shape, kept where masked."""
+    leading = refined.shape[: refined.ndim - 2]
+    if model.mask is not None:
+        kept = given.astype(refined.dtype).reshape(refined.shape[-2:])
+        mask = jnp.broadcast_to(model.mask[:, None], refined.shape)
+        refined = jnp.where(mask, refined, jnp.broadcast_to(kept, refined.shape))
+    return refined.reshape(leading + given.shape)
