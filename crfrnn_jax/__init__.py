@@ -44,6 +44,10 @@ from crfrnn_jax.kernels import (
 )
 from crfrnn_jax.lattice import Lattice, build_lattice
 
+# Post-processing in one call, and what goes into it
+from crfrnn_jax.refine import refine
+from crfrnn_jax.unaries import logits_from_probabilities, unary_from_labels
+
 __all__ = [
     "CRFParams",
     "Converged",
@@ -60,6 +64,7 @@ __all__ = [
     "image_features",
     "init_crf_params",
     "labelling_energy",
+    "logits_from_probabilities",
     "map_labels",
     "marginal_entropy",
     "mean_field",
@@ -68,7 +73,9 @@ __all__ = [
     "mean_field_until",
     "normalised_filter",
     "position_features",
+    "refine",
     "separable_filter",
     "spatial_features",
     "spatial_kernel",
+    "unary_from_labels",
 ]

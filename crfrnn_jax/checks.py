@@ -56,16 +56,14 @@ def check_shape(
 
 def check_floating(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the array holds floating-point numbers."""
-    _check_array(name, array)
-    dtype = jnp.result_type(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"{name}: expected floating-point values, got dtype {dtype}")
 
 
 def check_real(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError if the array holds complex numbers or no numbers."""
-    _check_array(name, array)
-    dtype = jnp.result_type(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(array):
         raise InputError(f"{name}: expected real numbers, got dtype {dtype}")
 
@@ -75,16 +73,14 @@ def check_mask(
 ) -> None:
     """Raises InputError unless the mask is boolean and of this shape."""
     check_shape(name, mask, axes, sizes)
-    if jnp.result_type(mask) != jnp.bool_:
-        raise InputError(
-            f"{name}: expected True and False, got dtype {jnp.result_type(mask)}"
-        )
+    dtype = _dtype_of(name, mask)
+    if dtype != jnp.bool_:
+        raise InputError(f"{name}: expected True and False, got dtype {dtype}")
 
 
 def check_integers(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the array holds integers, which booleans are not."""
-    _check_array(name, array)
-    dtype = jnp.result_type(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise InputError(f"{name}: expected integers, got dtype {dtype}")
 
@@ -123,6 +119,16 @@ def check_positives(name: str, values: jax.typing.ArrayLike, count: int) -> None
     known = not isinstance(values, Tracer)
     if known and not np.all((np.asarray(values) > 0) & (np.asarray(values) < np.inf)):
         raise InputError(f"{name}: expected positive finite numbers, got {values}")
+
+
+def _dtype_of(name: str, array: jax.typing.ArrayLike) -> np.dtype:
+    """The dtype as JAX has it; InputError for one that it does not know, as of text."""
+    _check_array(name, array)
+    try:
+        return jnp.result_type(array)
+    except TypeError as error:
+        dtype = getattr(array, "dtype", type(array).__name__)
+        raise InputError(f"{name}: expected numbers, got dtype {dtype}") from error
 
 
 def _check_array(name: str, array: jax.typing.ArrayLike) -> None:

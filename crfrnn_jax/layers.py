@@ -12,6 +12,7 @@ from crfrnn_jax.checks import (
     check_at_least,
     check_choice,
     check_mask,
+    check_positive,
     check_shape,
 )
 from crfrnn_jax.crf import CRFParams, crf_rnn
@@ -49,6 +50,8 @@ class CRFRNN(nn.Module):
       share_parameters: whether all iterations have the same parameters. If not, each
         parameter has a leading axis of `num_iterations`, and that number is fixed.
       normalisation: "softmax" or "relu", as in `mean_field_step`.
+      learn_widths: whether the widths are parameters, too: their logarithms,
+        `log_theta_alpha` and so on, so that they stay positive.
     """
 
     num_labels: int
@@ -64,6 +67,7 @@ class CRFRNN(nn.Module):
     compatibility_form: CompatibilityForm = "full"
     share_parameters: bool = True
     normalisation: Normalisation = "softmax"
+    learn_widths: bool = False
 
     @nn.compact
     def __call__(
@@ -109,6 +113,9 @@ class CRFRNN(nn.Module):
             self._weights("bilateral_weights", self.bilateral_weight),
             self._compatibility(),
         )
+        theta_alpha, theta_beta, theta_gamma = (
+            self._width(name) for name in ("theta_alpha", "theta_beta", "theta_gamma")
+        )
 
         def refine(item):
             image, image_logits, image_mask = item
@@ -118,9 +125,9 @@ class CRFRNN(nn.Module):
                 params,
                 mask=image_mask,
                 num_iterations=num_iterations,
-                theta_alpha=self.theta_alpha,
-                theta_beta=self.theta_beta,
-                theta_gamma=self.theta_gamma,
+                theta_alpha=theta_alpha,
+                theta_beta=theta_beta,
+                theta_gamma=theta_gamma,
                 method=self.method,
                 spatial_method=self.spatial_method,
                 normalisation=self.normalisation,
@@ -149,6 +156,15 @@ class CRFRNN(nn.Module):
             return potts if self.share_parameters else self._repeat(potts)
         matrix = self._parameter("compatibility", potts)
         return matrix if form == "full" else (matrix + matrix.mT) / 2
+
+    def _width(self, name: str) -> jax.typing.ArrayLike:
+        """A kernel's width: the attribute of that name, or learned from there."""
+        initial = getattr(self, name)
+        check_positive(name, initial)
+        if not self.learn_widths:
+            return initial
+        logarithm = jnp.log(jnp.float32(initial))
+        return jnp.exp(self.param(f"log_{name}", lambda _: logarithm))
 
     def _parameter(self, name: str, initial: jax.Array) -> jax.Array:
         if not self.share_parameters:

@@ -1,0 +1,340 @@
+"""`DenseCRF` and `DenseCRF2D`, with the names and conventions of pydensecrf.
+
+There a unary is an energy, minus log-probabilities; arrays are [labels, points]; a
+number as compatibility is a Potts reward, a vector an energy of each label for itself,
+and a matrix an energy between labels, of which the symmetric part counts.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crfrnn_jax.checks import InputError, check_at_least, check_choice, check_real
+from crfrnn_jax.features import image_features, position_features
+from crfrnn_jax.inference import mean_field
+from crfrnn_jax.iterations import Model, set_up, step
+from crfrnn_jax.kernels import GaussianKernel, check_kernel
+from crfrnn_jax.refine.arrays import as_numpy
+
+
+class KernelType(IntEnum):
+    """Forms of a kernel that could be learned there; inference is the same with all."""
+
+    CONST_KERNEL = 0
+    DIAG_KERNEL = 1
+    FULL_KERNEL = 2
+
+
+class NormalizationType(IntEnum):
+    """Normalisations of a kernel, as in `GaussianKernel`."""
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
+CONST_KERNEL = KernelType.CONST_KERNEL
+DIAG_KERNEL = KernelType.DIAG_KERNEL
+FULL_KERNEL = KernelType.FULL_KERNEL
+NO_NORMALIZATION = NormalizationType.NO_NORMALIZATION
+NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
+NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
+NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
+
+_NORMALISATIONS = {
+    NO_NORMALIZATION: "none",
+    NORMALIZE_BEFORE: "before",
+    NORMALIZE_AFTER: "after",
+    NORMALIZE_SYMMETRIC: "symmetric",
+}
+
+
+class DenseCRF:
+    """A dense CRF of points with features of any kind.
+
+    Args:
+      nvar: number of points.
+      nlabels: number of labels.
+
+    Raises:
+      ValueError: a number is below 1; and from every method, naming the argument.
+
+    Examples:
+      >>> crf = DenseCRF(3, 2)
+      >>> crf.setUnaryEnergy(-np.log([[0.9, 0.5, 0.2], [0.1, 0.5, 0.8]]))
+      >>> features = np.array([[0.0, 0.1, 5.0]], np.float32)
+      >>> crf.addPairwiseEnergy(features, compat=3)
+      >>> np.argmax(crf.inference(5), axis=0).tolist()
+      [0, 0, 1]
+    """
+
+    def __init__(self, nvar: int, nlabels: int):
+        check_at_least("nvar", nvar, 1)
+        check_at_least("nlabels", nlabels, 1)
+        self._nvar, self._nlabels = int(nvar), int(nlabels)
+        self._logits = jnp.zeros((self._nvar, self._nlabels))
+        self._kernels: tuple[GaussianKernel, ...] = ()
+        self._kept: Model | None = None
+
+    def setUnaryEnergy(self, u: Any) -> None:
+        """Sets the unary energies, real [labels, points]: minus log-probabilities.
+
+        Infinity is a label that a point can't have; a point needs one that it can.
+        """
+        energies = as_numpy("u", u)
+        check_real("u", energies)
+        expected = (self._nlabels, self._nvar)
+        if energies.shape != expected:
+            raise InputError(
+                f"u: expected [labels, points], {list(expected)}, got "
+                f"{list(energies.shape)}"
+            )
+        if np.isnan(energies).any() or np.isneginf(energies).any():
+            raise InputError("u: expected energies above minus infinity, got NaN or it")
+        if np.isposinf(energies).all(axis=0).any():
+            raise InputError(
+                "u: expected a finite energy of each point, got a point "
+                "all of whose labels have an infinite one"
+            )
+        self._logits = -jnp.asarray(energies, jnp.float32).T
+        self._kept = None
+
+    def addPairwiseEnergy(
+        self,
+        features: Any,
+        compat: Any,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Adds a Gaussian kernel of features that are divided by their widths.
+
+        Args:
+          features: real [d, points].
+          compat: a number, [labels] or [labels, labels]; see the module.
+          kernel: taken for compatibility alone.
+          normalization: of the kernel.
+        """
+        features = as_numpy("features", features)
+        check_real("features", features)
+        if features.ndim != 2 or features.shape[1] != self._nvar:
+            raise InputError(
+                f"features: expected [d, points], [d, {self._nvar}], got "
+                f"{list(features.shape)}"
+            )
+        self._add(
+            np.asarray(features, np.float32).T, 1.0, compat, kernel, normalization
+        )
+
+    def inference(self, niter: int) -> np.ndarray:
+        """Marginals after so many iterations, float32 [labels, points]."""
+        check_at_least("niter", niter, 0)
+        logits = self._logits
+        if self._kernels:
+            logits = mean_field(
+                logits, self._kernels, compatibility=1.0, num_iterations=niter
+            )
+        return _marginals(logits)
+
+    def startInference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The marginals before the first iteration, and two arrays of their shape.
+
+        For `stepInference`, which writes into them. The lattices are built once.
+        """
+        marginals = _marginals(self._logits)
+        return marginals, np.zeros_like(marginals), np.zeros_like(marginals)
+
+    def stepInference(self, Q: np.ndarray, tmp1: np.ndarray, tmp2: np.ndarray) -> None:
+        """One iteration, in place.
+
+        Args:
+          Q: float32 [labels, points], the marginals so far and then the new ones.
+          tmp1: its logits are left here.
+          tmp2: not used.
+        """
+        current = jnp.log(jnp.asarray(self._checked(Q)).T)
+        logits = self._logits
+        if self._kernels:
+            model = self._model()
+            logits = step(model, current, model.mixings, None)
+        Q[...] = _marginals(logits)
+        if np.shape(tmp1) == Q.shape:
+            tmp1[...] = np.asarray(logits).T
+
+    def klDivergence(self, Q: Any) -> float:
+        """As pydensecrf counts: each pair of points twice, and without log Z."""
+        marginals = jnp.asarray(self._checked(Q)).T
+        energies = jnp.where(marginals == 0, 0, -marginals * self._logits)
+        entropy = marginals * jnp.log(jnp.maximum(marginals, 1e-20))
+        total = float(jnp.sum(energies + entropy))
+        if self._kernels:
+            model = self._model()
+            for filter_values, mixing in zip(model.filters, model.mixings, strict=True):
+                total += float(jnp.sum(marginals * filter_values(marginals, mixing)))
+        return total
+
+    def _add(self, features, widths, compat, kernel, normalization) -> None:
+        check_choice("kernel", kernel, tuple(KernelType))
+        check_choice("normalization", normalization, tuple(NormalizationType))
+        added = GaussianKernel(
+            jnp.asarray(features),
+            widths,
+            weights=self._energy_between_labels(compat),
+            normalisation=_NORMALISATIONS[NormalizationType(normalization)],
+        )
+        check_kernel("features", added)
+        self._kernels += (added,)
+        self._kept = None
+
+    def _energy_between_labels(self, compat: Any) -> np.ndarray:
+        compat = (
+            np.asarray(compat) if np.isscalar(compat) else as_numpy("compat", compat)
+        )
+        check_real("compat", compat)
+        labels = self._nlabels
+        if compat.shape not in ((), (labels,), (labels, labels)):
+            raise InputError(
+                f"compat: expected a number, [{labels}] or [{labels}, {labels}], of as "
+                f"many labels as the CRF has, got {list(compat.shape)}"
+            )
+        if not np.isfinite(compat).all():
+            raise InputError(f"compat: expected finite numbers, got {compat}")
+        compat = compat.astype(np.float32)
+        if compat.ndim == 2:
+            return (compat + compat.T) / 2
+        return -compat if compat.ndim == 0 else compat
+
+    def _checked(self, Q: Any) -> np.ndarray:
+        marginals = as_numpy("Q", Q)
+        check_real("Q", marginals)
+        expected = (self._nlabels, self._nvar)
+        if marginals.shape != expected:
+            raise InputError(
+                f"Q: expected [labels, points], {list(expected)}, got "
+                f"{list(marginals.shape)}"
+            )
+        return marginals.astype(np.float32)
+
+    def _model(self) -> Model:
+        """The lattices and what goes with them, built at the first use."""
+        if self._kept is None:
+            self._kept = set_up(self._logits, self._kernels, 1.0, None)
+        return self._kept
+
+
+class DenseCRF2D(DenseCRF):
+    """A dense CRF of the pixels of an image.
+
+    Args:
+      w: width of the image, in pixels.
+      h: height.
+      nlabels: number of labels.
+
+    Raises:
+      ValueError: a number is below 1; and from every method, naming the argument.
+
+    Examples:
+      >>> crf = DenseCRF2D(6, 4, 2)
+      >>> energy = np.full((2, 4, 6), 0.7, np.float32)
+      >>> energy[0, 1, 1], energy[1, 2, 4] = 0.1, 0.1
+      >>> crf.setUnaryEnergy(energy.reshape(2, -1))
+      >>> image = np.zeros((4, 6, 3), np.uint8)
+      >>> image[:, 3:] = 200
+      >>> crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
+      >>> np.argmax(crf.inference(5), axis=0).reshape(4, 6)[0].tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
+
+    def __init__(self, w: int, h: int, nlabels: int):
+        check_at_least("w", w, 1)
+        check_at_least("h", h, 1)
+        super().__init__(w * h, nlabels)
+        self._shape = int(h), int(w)
+
+    def setUnaryEnergy(self, u: Any) -> None:
+        """As `DenseCRF.setUnaryEnergy`, also of [labels, height, width]."""
+        energies = as_numpy("u", u)
+        shape = (self._nlabels, *self._shape)
+        if energies.ndim == 3:
+            if energies.shape != shape:
+                raise InputError(
+                    f"u: expected [labels, points] or [labels, height, width], "
+                    f"{list(shape)}, got {list(energies.shape)}"
+                )
+            energies = energies.reshape(self._nlabels, -1)
+        super().setUnaryEnergy(energies)
+
+    def addPairwiseGaussian(
+        self,
+        sxy: float | Sequence[float],
+        compat: Any,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Adds the kernel of the pixels' positions.
+
+        Args:
+          sxy: width in pixels, or (x, y) of the columns and the rows.
+          compat: as in `addPairwiseEnergy`, and so are the others.
+          kernel: see there.
+          normalization: see there.
+        """
+        widths = _widths("sxy", sxy, 2)
+        features = position_features(self._shape)
+        self._add(features, widths, compat, kernel, normalization)
+
+    def addPairwiseBilateral(
+        self,
+        sxy: float | Sequence[float],
+        srgb: float | Sequence[float],
+        rgbim: Any,
+        compat: Any,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Adds the kernel of the pixels' positions and colours.
+
+        Args:
+          sxy: width in pixels, or (x, y) of the columns and the rows.
+          srgb: width in intensities, or one for each channel.
+          rgbim: real [height, width, channels] in 0..255.
+          compat: as in `addPairwiseEnergy`, and so are the others.
+          kernel: see there.
+          normalization: see there.
+        """
+        image = as_numpy("rgbim", rgbim)
+        check_real("rgbim", image)
+        if image.ndim != 3 or image.shape[:2] != self._shape or not image.shape[2]:
+            raise InputError(
+                f"rgbim: expected [height, width, channels], {list(self._shape)} and "
+                f"channels, got {list(image.shape)}; the CRF was made with the width "
+                f"{self._shape[1]} and the height {self._shape[0]}, in this order"
+            )
+        lowest, highest = float(image.min()), float(image.max())
+        is_fraction = image.dtype.kind == "f" and 0 < highest <= 1
+        if is_fraction or not 0 <= lowest <= highest <= 255:
+            raise InputError(
+                f"rgbim: expected intensities in 0..255, got {lowest:g}..{highest:g}"
+            )
+        widths = [_widths("sxy", sxy, 2), _widths("srgb", srgb, image.shape[2])]
+        self._add(
+            image_features(image), np.concatenate(widths), compat, kernel, normalization
+        )
+
+
+def _widths(name: str, widths: float | Sequence[float], count: int) -> np.ndarray:
+    given = np.asarray(widths)
+    if given.dtype.kind not in "iuf" or given.shape not in ((), (count,)):
+        raise InputError(f"{name}: expected a number or {count}, got {widths!r}")
+    if not ((given > 0) & (given < np.inf)).all():
+        raise InputError(f"{name}: expected positive finite numbers, got {widths!r}")
+    return np.broadcast_to(given, (count,)).astype(np.float32)
+
+
+def _marginals(logits: jax.Array) -> np.ndarray:
+    """Float32 [labels, points], its own: callers may write into it."""
+    return np.array(jax.nn.softmax(logits).T, np.float32, order="C")

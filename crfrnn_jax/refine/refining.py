@@ -1,0 +1,244 @@
+"""Post-processing of one image or a batch, checked, compiled and kept."""
+
+from functools import partial
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from crfrnn_jax.checks import (
+    InputError,
+    check_at_least,
+    check_choice,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_real,
+)
+from crfrnn_jax.inference import mean_field
+from crfrnn_jax.kernels import (
+    METHODS,
+    SPATIAL_METHODS,
+    KernelNormalisation,
+    Method,
+    SpatialMethod,
+    bilateral_kernel,
+    spatial_kernel,
+)
+from crfrnn_jax.refine.arrays import as_numpy
+from crfrnn_jax.unaries import check_probabilities, logits_from_probabilities
+
+
+def refine(
+    image: Any,
+    *,
+    probabilities: Any = None,
+    logits: Any = None,
+    mask: Any = None,
+    theta_alpha: float = 80.0,
+    theta_beta: float = 13.0,
+    theta_gamma: float = 3.0,
+    bilateral_weight: float = 10.0,
+    spatial_weight: float = 3.0,
+    num_iterations: int = 5,
+    normalisation: KernelNormalisation = "symmetric",
+    method: Method = "lattice",
+    spatial_method: SpatialMethod | None = None,
+    max_intensity: float = 255.0,
+) -> np.ndarray:
+    """Sharpens a segmentation with a dense CRF, in one call (Krähenbühl, Koltun 2011).
+
+    Takes arrays of NumPy, JAX, PyTorch or any library with `__array__` or `__dlpack__`.
+    Compiled at the first call for a shape, and kept. The default widths and weights are
+    those that post-processing mostly is done with; `crfrnn_jax.mean_field` has all the
+    rest: other kernels, matrices of weights, volumes, gradients.
+
+    Args:
+      image: [height, width, channels], or [height, width] for a gray one, in
+        0..max_intensity, any real dtype; or a batch of them with an axis before.
+      probabilities: float [height, width, labels] (with the batch's axis before), that
+        add up to 1: what a softmax gives. Either this or `logits`.
+      logits: float of the same shape: what a network gives before the softmax.
+      mask: bool [height, width], False at pixels that take no part, such as padding,
+        which keep their marginals.
+      theta_alpha: width of the bilateral kernel in pixels, positive.
+      theta_beta: its width in intensities, of 255, positive.
+      theta_gamma: width of the spatial kernel in pixels, positive.
+      bilateral_weight: of the bilateral kernel's messages.
+      spatial_weight: of the spatial kernel's messages.
+      num_iterations: of the mean field, at least 0.
+      normalisation: of both kernels, as in `GaussianKernel`.
+      method: "lattice" or "exact", which is quadratic in the pixels.
+      spatial_method: of the spatial kernel, if not the same: "separable" is exact.
+      max_intensity: the greatest intensity an image of this kind can have: 255 for 8
+        bits, 65535 for 16, 1 for floats in 0..1.
+
+    Returns:
+      Probabilities, numpy float32 of the shape of those given: the marginals.
+
+    Raises:
+      ValueError: naming the argument that is wrong, what was expected and what came.
+
+    Examples:
+      >>> image = np.zeros((4, 6, 3), np.uint8)
+      >>> image[:, 3:] = 200
+      >>> noisy = np.full((4, 6, 2), 0.5, np.float32)
+      >>> noisy[1, 1] = 0.9, 0.1
+      >>> noisy[2, 4] = 0.2, 0.8
+      >>> refine(image, probabilities=noisy).argmax(-1)[0].tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
+    if (probabilities is None) == (logits is None):
+        raise InputError(
+            "probabilities, logits: expected one of them, got "
+            + ("none" if logits is None else "both")
+        )
+    name = "logits" if probabilities is None else "probabilities"
+    scores = as_numpy(name, logits if probabilities is None else probabilities)
+    check_floating(name, scores)
+    if scores.ndim not in (3, 4) or 0 in scores.shape:
+        raise InputError(
+            f"{name}: expected shape [height, width, labels] or [batch, height, width, "
+            f"labels], none of them 0, got {list(scores.shape)}"
+        )
+    points = scores.shape[:-1]
+    image = _with_channels(as_numpy("image", image), name, points)
+    if mask is not None:
+        mask = as_numpy("mask", mask)
+        axes = ("batch", "height", "width")[-len(points) :]
+        check_mask("mask", mask, " ".join(axes), dict(zip(axes, points, strict=True)))
+    thetas = theta_alpha, theta_beta, theta_gamma
+    for theta, value in zip(("alpha", "beta", "gamma"), thetas, strict=True):
+        check_positive(f"theta_{theta}", value)
+    weights = bilateral_weight, spatial_weight
+    for kernel, value in zip(("bilateral", "spatial"), weights, strict=True):
+        _check_weight(f"{kernel}_weight", value)
+    check_positive("max_intensity", max_intensity)
+    check_at_least("num_iterations", num_iterations, 0)
+    check_choice("normalisation", normalisation, get_args(KernelNormalisation))
+    check_choice("method", method, METHODS)
+    spatial_method = method if spatial_method is None else spatial_method
+    check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
+    _check_values(image, name, scores, mask, max_intensity)
+    return np.asarray(
+        _refine(
+            image,
+            scores,
+            mask,
+            thetas,
+            weights,
+            255 / max_intensity,
+            from_logits=probabilities is None,
+            num_iterations=int(num_iterations),
+            normalisation=normalisation,
+            methods=(spatial_method, method),
+        )
+    )
+
+
+def _with_channels(image: np.ndarray, name: str, points: tuple[int, ...]) -> np.ndarray:
+    """The image with an axis of channels, if it belongs to these points."""
+    check_real("image", image)
+    if image.ndim == len(points):
+        image = image[..., None]
+    if image.shape[:-1] != points or image.shape[-1] == 0:
+        raise InputError(
+            f"image: expected [height, width, channels] or [height, width] of the "
+            f"{name}' pixels, {list(points)}, got shape {list(image.shape)}; channels "
+            "and labels come last, height before width"
+        )
+    return image
+
+
+def _check_weight(name: str, value: float) -> None:
+    check_real(name, value)
+    if np.shape(value) != () or not 0 <= np.asarray(value) < np.inf:
+        raise InputError(f"{name}: expected a finite number of at least 0, got {value}")
+
+
+def _check_values(
+    image: np.ndarray,
+    name: str,
+    scores: np.ndarray,
+    mask: np.ndarray | None,
+    max_intensity: float,
+) -> None:
+    """Checks what the pixels that take part hold."""
+    if mask is not None:
+        image, scores = image[mask], scores[mask]
+    if not image.size:
+        return
+    if name == "probabilities":
+        check_probabilities(scores)
+    elif np.isnan(scores).any() or np.isposinf(scores).any():
+        raise InputError("logits: expected finite numbers, got NaN or infinity")
+    lowest, highest = float(image.min()), float(image.max())
+    if not 0 <= lowest <= highest <= max_intensity:
+        raise InputError(
+            f"image: expected intensities in 0..{max_intensity:g}, got {lowest:g}.."
+            f"{highest:g}; max_intensity tells of another range, and no mean is to be "
+            "subtracted"
+        )
+    is_float = jnp.issubdtype(image.dtype, jnp.floating)
+    if is_float and max_intensity == 255 and 0 < highest <= 1:
+        raise InputError(
+            f"image: expected intensities in 0..255, got {lowest:g}..{highest:g}; if "
+            "they are in 0..1 say max_intensity=1"
+        )
+
+
+@partial(
+    jax.jit,
+    static_argnames=("from_logits", "num_iterations", "normalisation", "methods"),
+)
+def _refine(
+    image,
+    scores,
+    mask,
+    thetas,
+    weights,
+    scale,
+    *,
+    from_logits,
+    num_iterations,
+    normalisation,
+    methods,
+):
+    theta_alpha, theta_beta, theta_gamma = thetas
+    bilateral_weight, spatial_weight = weights
+    spatial_method, method = methods
+
+    def refine_one(item):
+        image, scores, mask = item
+        scores = scores.astype(jnp.float32)
+        spatial = spatial_kernel(
+            scores.shape[:2],
+            theta_gamma,
+            weights=spatial_weight,
+            normalisation=normalisation,
+            method=spatial_method,
+        )
+        bilateral = bilateral_kernel(
+            image.astype(jnp.float32) * scale,
+            theta_alpha,
+            theta_beta,
+            weights=bilateral_weight,
+            normalisation=normalisation,
+            method=method,
+        )
+        logits = scores if from_logits else logits_from_probabilities(scores)
+        refined = mean_field(
+            logits, (spatial, bilateral), mask=mask, num_iterations=num_iterations
+        )
+        marginals = jax.nn.softmax(refined)
+        if mask is None:
+            return marginals
+        kept = jax.nn.softmax(scores) if from_logits else scores
+        return jnp.where(mask[..., None], marginals, kept)
+
+    if scores.ndim == 3:
+        return refine_one((image, scores, mask))
+    # Not vmap, which would take the largest room for every image (`crfrnn_jax.rooms`).
+    return lax.map(refine_one, (image, scores, mask))
