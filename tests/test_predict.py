@@ -289,8 +289,11 @@ def test_weights_that_score_nothing_are_refused(tmp_path):
     save_weights(tmp_path / "vgg.npz", tensors, meta)
     with pytest.raises(ValueError, match=r"vgg.npz: .*got those of vgg16-torchvision"):
         load_network(tmp_path / "vgg.npz")
-    with pytest.raises(FileNotFoundError, match=r"absent.npz: expected"):
+    with pytest.raises(FileNotFoundError, match=r"absent.npz: .* or a checkpoint's fo"):
         load_network(tmp_path / "absent.npz")
+    save_weights(tmp_path / "own.npz", tensors, {})
+    with pytest.raises(ValueError, match=r"own.npz: .* none with layout and labels; "):
+        load_network(tmp_path / "own.npz")
 
 
 def test_a_checkpoint_comes_with_its_config(tmp_path):

@@ -37,6 +37,7 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
         are not taken.
 
     Raises:
+      FileNotFoundError: there is no such file or folder.
       ValueError: the file can't be read, or nothing in it or not all of it fits.
       CheckpointError: the folder is no checkpoint.
     """
@@ -44,6 +45,15 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
     if not init.file:
         return fresh
     path = Path(init.file).expanduser()
+    if not path.exists():
+        # A checkpoint is WORKDIR/checkpoints/STAGE/STEP.
+        is_step = len(path.parts) > 3 and path.parts[-3] == "checkpoints"
+        train_first = f"train {path.parents[2]} first, or " if is_step else ""
+        raise FileNotFoundError(
+            "config.init.file: expected a file of weights or a checkpoint's folder, "
+            f"got none at {path}; {train_first}give a file that "
+            "python -m crfrnn_jax.weights convert made"
+        )
     if path.is_dir():
         params, meta = load_for_evaluation(path)
         given = flat_names(params)
