@@ -56,7 +56,7 @@ def test_the_search_is_resumed_and_its_file_is_one_of_flags(run, tmp_path, monke
 
     monkeypatch.setattr(module, "setting_scorer", never)
     assert tune(checkpoint, out, GRID, **SEARCH) == found
-    with pytest.raises(ValueError, match=r"progress.jsonl: expected settings scored"):
+    with pytest.raises(ValueError, match=r"given: scored.folds: 2 -> 1$"):
         tune(checkpoint, out, GRID, **SEARCH | {"folds": 1})
 
 
