@@ -17,6 +17,7 @@ from crfrnn_jax.training.checkpoints import (
     latest_checkpoint,
     load_for_evaluation,
 )
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
 
@@ -68,4 +69,4 @@ def _of_checkpoint(path: Path) -> tuple[Path | None, Path | None, Path]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_mutual_exclusive(["workdir", "checkpoint"], required=True)
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)
