@@ -20,6 +20,7 @@ from crfrnn_jax.training.checkpoints import (
 from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
+from crfrnn_jax.writing import check_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> None:
 
 def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:
     """The newest checkpoints of a run, and where its results go."""
+    check_folder("workdir", workdir)
     found = {row: latest_checkpoint(workdir, row) for row in ("plain", "end_to_end")}
     if not any(found.values()):
         raise CheckpointError(

@@ -93,6 +93,10 @@ def test_eval_without_a_checkpoint_says_so(tmp_path):
     done = _run("eval.py", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert "no checkpoint of stage 'plain' or" in _only_line(done.stderr)
+    (tmp_path / "file").touch()
+    done = _run("eval.py", f"--workdir={tmp_path / 'file'}")
+    assert done.returncode == 1
+    assert "workdir: expected a folder, got the file" in _only_line(done.stderr)
     done = _run("eval.py", "--checkpoint=/")
     assert done.returncode == 1
     assert "/: no whole checkpoint there" in _only_line(done.stderr)
@@ -145,5 +149,5 @@ def test_train_names_a_wrong_key_and_a_missing_folder(tmp_path):
     assert missing.returncode == 1
     assert f"{tmp_path}/no" in _only_line(missing.stderr)
     typing_error = _run("train.py", config, "--workdir=x", "--config.fcn.stepz=3")
-    assert typing_error.returncode != 0
-    assert "stepz" in typing_error.stderr
+    assert typing_error.returncode == 1
+    assert 'Did you mean "steps"' in _only_line(typing_error.stderr)

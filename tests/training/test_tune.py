@@ -68,6 +68,8 @@ def test_what_is_wrong_is_named_before_anything_is_written(run, tmp_path):
         tune(checkpoint, out, GRID, **SEARCH | {"factor": 0.5})
     with pytest.raises(ValueError, match="theta_beta: expected numbers above 0"):
         tune(checkpoint, out, GRID | {"theta_beta": (0.0,)}, **SEARCH)
+    with pytest.raises(ValueError, match="out: expected a file, got the folder"):
+        tune(checkpoint, tmp_path, GRID, **SEARCH)
     assert not list(tmp_path.iterdir())
 
 
