@@ -86,4 +86,4 @@ def _reason_of_key(error: BaseException) -> str:
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     got = "; ".join(str(error.args[0] if error.args else error).splitlines())
-    return f"--config: expected flags for keys that the config has, got {got}"
+    return f"--config: expected keys of the config, as flags can't add any, got {got}"
