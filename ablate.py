@@ -14,6 +14,7 @@ from ml_collections import config_flags
 from configs.ablations import ABLATIONS, REFERENCE
 from crfrnn_jax.checks import InputError, check_choice
 from crfrnn_jax.training.ablation import Ablation, ablate
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -54,4 +55,4 @@ def _seeds() -> list[int]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -17,8 +17,10 @@ from crfrnn_jax.training.checkpoints import (
     latest_checkpoint,
     load_for_evaluation,
 )
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
+from crfrnn_jax.writing import check_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "One checkpoint of a run.")
@@ -45,6 +47,7 @@ def main(arguments: list[str]) -> None:
 
 def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:
     """The newest checkpoints of a run, and where its results go."""
+    check_folder("workdir", workdir)
     found = {row: latest_checkpoint(workdir, row) for row in ("plain", "end_to_end")}
     if not any(found.values()):
         raise CheckpointError(
@@ -68,4 +71,4 @@ def _of_checkpoint(path: Path) -> tuple[Path | None, Path | None, Path]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_mutual_exclusive(["workdir", "checkpoint"], required=True)
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -10,6 +10,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from crfrnn_jax.data import load_dataset
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -29,4 +30,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

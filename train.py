@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.loop import train
 
@@ -40,4 +41,4 @@ def _what_to_evaluate() -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

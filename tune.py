@@ -14,6 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.training.command_line import parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.tune import as_flag, format_found, tune
 
@@ -67,4 +68,4 @@ def _numbers(flag: flags.FlagHolder) -> tuple[float, ...]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["checkpoint", "out"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

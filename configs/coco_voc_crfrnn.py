@@ -22,10 +22,14 @@ VOC.
 from ml_collections import ConfigDict
 
 from configs import published
+from crfrnn_jax.checks import check_choice
+
+STEPS = ("fcn32s", "fcn8s", "crfrnn")
 
 
 def get_config(step: str = "crfrnn") -> ConfigDict:
-    """The config of a step, "fcn32s", "fcn8s" or "crfrnn"."""
+    """The config of a step, one of `STEPS`."""
+    check_choice("variant of configs/coco_voc_crfrnn.py", step, STEPS)
     if step == "fcn32s":
         config = published.get_base("coco")
         config.model.stride = 32
@@ -40,11 +44,7 @@ def get_config(step: str = "crfrnn") -> ConfigDict:
         config.stages = ("plain",)
         config.plain = published.get_stage(learning_rate=1e-10)
         return config
-    if step == "crfrnn":
-        config = published.get_base("voc_sbd")
-        config.model.scale_skips = True
-        config.init.file = "runs/coco_fcn8s/checkpoints/plain/100000"
-        return published.add_crf_stages(config)
-    raise ValueError(
-        f"configs/coco_voc_crfrnn.py: expected fcn32s, fcn8s or crfrnn, got {step!r}"
-    )
+    config = published.get_base("voc_sbd")
+    config.model.scale_skips = True
+    config.init.file = "runs/coco_fcn8s/checkpoints/plain/100000"
+    return published.add_crf_stages(config)

@@ -10,6 +10,8 @@ The paper uses COCO alone to train the FCN first: `coco`, validated on the same 
 
 from ml_collections import ConfigDict
 
+from crfrnn_jax.checks import check_choice
+
 # What each variant trains on, and how many images that are. The first part of an image
 # counts: VOC's own mask before SBD's.
 VARIANTS = {
@@ -21,6 +23,7 @@ VARIANTS = {
 
 def get_data(variant: str = "voc_sbd") -> ConfigDict:
     """The key `data` of a config; the validation images are the 346 of the paper."""
+    check_choice("variant of configs/paper_data.py", variant, tuple(VARIANTS))
     parts, num_train = VARIANTS[variant]
     return ConfigDict(
         dict(

@@ -19,9 +19,11 @@ from crfrnn_jax.evaluation.files import (
     find_images,
     predict_files,
     targets_by_stem,
+    without_labels,
 )
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.networks import INPUTS, Network, load_network
+from crfrnn_jax.writing import check_folder
 
 _PROGRAM = "python -m crfrnn_jax.predict"
 
@@ -42,9 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     set_up_console()
     with errors_in_one_line(_PROGRAM):
+        check_folder("--out", options.out)
         targets = _targets(options)
-        if not options.force:
+        if options.missing:
+            targets = without_labels(targets)
+        elif not options.force:
             check_free(targets)
+        if not targets:
+            print(f"no image is missing: {options.out}")
+            return 0
         network = load_network(
             options.weights, form=options.input, num_iterations=options.iterations
         )
@@ -89,7 +97,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--iterations", type=int, metavar="N", help="of the CRF; by default 10")
     add("--probabilities", action="store_true", help="write them as .npy, too")
-    add("--force", action="store_true", help="replace files that are there")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument(
+        "--force", action="store_true", help="replace files that are there"
+    )
+    there.add_argument(
+        "--missing",
+        action="store_true",
+        help="predict only the images whose labels are not there",
+    )
     add(
         "--voc-test",
         type=Path,
@@ -99,12 +115,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--comp",
         choices=("comp5", "comp6"),
-        default="comp6",
-        help="trained on VOC's data alone, or on any",
+        help="with --voc-test: trained on VOC's data alone, or on any (the default)",
     )
     options = parser.parse_args(arguments)
     if bool(options.images) == bool(options.voc_test):
         parser.error("expected images or --voc-test, one of the two")
+    if options.comp and not options.voc_test:
+        parser.error("--comp: only with --voc-test, whose tree it names")
     if options.voc_test and options.probabilities:
         parser.error("--probabilities: not with --voc-test, whose tree has none")
     return options
@@ -115,7 +132,8 @@ def _targets(options: argparse.Namespace) -> list[Target]:
         images = find_images(options.images)
         return targets_by_stem(images, options.out, probabilities=options.probabilities)
     # The tree that the test server wants, of palette PNGs alone.
-    folder = options.out / "results/VOC2012/Segmentation" / f"{options.comp}_test_cls"
+    comp = options.comp or "comp6"
+    folder = options.out / "results/VOC2012/Segmentation" / f"{comp}_test_cls"
     return [
         Target(image, folder / f"{name}.png")
         for name, image in voc_test_images(options.voc_test)

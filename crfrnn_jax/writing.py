@@ -6,6 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from crfrnn_jax.checks import InputError
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Raises InputError if a folder can't be made as a file stands in its way.
+
+    Args:
+      name: the argument's name, for the message.
+      folder: the argument; it need not be there yet.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise InputError(f"{name}: expected a folder, got the file {place}")
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file under another name and then gives it its own; makes its folder.

@@ -1,15 +1,14 @@
-"""Files of images to files of predictions, by small networks of each kind."""
+"""Files of images to files of predictions, and the command that makes them."""
 
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small_networks import SIZES, save_checkpoint, save_image, save_network
 
-from configs import shapes
 from crfrnn_jax import predict
 from crfrnn_jax.data import voc_test_images
 from crfrnn_jax.evaluation.files import (
@@ -18,69 +17,13 @@ from crfrnn_jax.evaluation.files import (
     find_images,
     predict_files,
     targets_by_stem,
+    without_labels,
 )
 from crfrnn_jax.evaluation.pictures import overlay, save_labels
-from crfrnn_jax.layers import CRFRNN
-from crfrnn_jax.models import VGGFCN, Segmenter, build_segmenter
-from crfrnn_jax.models.vgg import MEAN_BGR
-from crfrnn_jax.training.checkpoints import StageCheckpoints
-from crfrnn_jax.training.initial import flat_names
 from crfrnn_jax.training.networks import load_network
-from crfrnn_jax.training.steps import TrainState
-from crfrnn_jax.weights import save_weights
-from crfrnn_jax.weights.layers import Sizes
 
-SIZES = Sizes(widths=(4, 4, 6, 6, 8), hidden=10)
 VOC_LABELS = 21
 COLOURS = {0: (0, 0, 0), 1: (128, 0, 0), 15: (192, 128, 128), 255: (224, 224, 192)}
-
-
-def random_params(model, seed=0):
-    """Parameters of a model: a score that starts at zero would like no label better."""
-    images = np.zeros((1, 32, 32, 3), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    rng = np.random.default_rng(seed)
-
-    def draw(leaf):
-        return rng.normal(0, 0.1, leaf.shape).astype(np.float32)
-
-    return jax.tree.map(draw, shapes)
-
-
-def save_network(path, layout, *, labels=3, stride=8, change=lambda tensors: None):
-    """A small network as `crfrnn_jax.weights convert` would write it."""
-    crf = CRFRNN(labels) if layout.startswith("crfrnn") else None
-    backbone = VGGFCN(labels, stride, widths=SIZES.widths, hidden=SIZES.hidden)
-    model = Segmenter(backbone, crf)
-    params = random_params(model)
-    tensors = {name: np.asarray(leaf) for name, leaf in flat_names(params).items()}
-    change(tensors)
-    save_weights(path, tensors, {"layout": layout, "labels": labels})
-    return model, params
-
-
-def save_checkpoint(workdir, stage, **crf):
-    """A checkpoint as a run of the default config, shrunk, would write it."""
-    config = shapes.get_config()
-    config.model.update(widths=(8, 8), blocks=(0, 0), num_skips=1)
-    config.crf.update(method="exact", **crf)
-    config.eval.update(num_iterations=3, multiple_of=16)
-    model = build_segmenter(config, 5)
-    params = random_params(model)
-    state = TrainState(params, {}, jax.random.key(0), jnp.asarray(7))
-    checkpoints = StageCheckpoints(workdir, stage)
-    meta = {"config": config.to_dict(), "stage": stage, "data": ""}
-    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(5)]})
-    checkpoints.close()
-    return workdir / "checkpoints" / stage / "7", model, params
-
-
-def save_image(path, height=21, width=34):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([height, width])
-    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
 
 
 def by_brightness(image):
@@ -150,7 +93,7 @@ def test_a_folder_stands_for_its_images_in_order(tmp_path):
     names = [path.name for path in find_images([tmp_path, Path("e.png")])]
     assert names == ["a.JPG", "b.png", "c.tif", "e.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty: expected images, got none"):
+    with pytest.raises(FileNotFoundError, match="empty: expected images directly in"):
         find_images([tmp_path / "empty"])
 
 
@@ -167,6 +110,17 @@ def test_files_that_are_there_are_refused(tmp_path):
         ValueError, match=r"labels/b.png: expected no such file.*--force"
     ):
         check_free(targets)
+
+
+def test_what_has_no_labels_is_still_to_be_predicted(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_image(tmp_path / name, 8, 8)
+    targets = targets_by_stem(find_images([tmp_path]), tmp_path / "out")
+    predict_files(by_brightness, targets[:1], report=pytest.fail)
+    assert without_labels(targets) == targets[1:]
+    # Labels come last: an overlay alone is of an image that was not done.
+    save_image(targets[1].overlay)
+    assert without_labels(targets) == targets[1:]
 
 
 def test_predictions_are_the_networks_at_the_images_size(tmp_path):
@@ -216,131 +170,6 @@ def test_images_that_can_not_be_predicted_are_reported_and_skipped(tmp_path):
     assert made == ["good.png", "good.png", "good.npy"]
 
 
-@pytest.mark.parametrize(
-    ("layout", "form", "canvas", "multiple_of"),
-    [
-        ("crfrnn-pytorch", None, 500, 1),
-        ("crfrnn-caffe", "published", 500, 1),
-        ("crfrnn-keras", "modern", 0, 64),
-        ("fcn8s-pytorch", None, 0, 1),
-        ("fcn8s-atonce-caffe", "modern", 0, 64),
-    ],
-)
-def test_weights_come_with_the_input_of_their_authors(
-    tmp_path, layout, form, canvas, multiple_of
-):
-    save_network(tmp_path / "w.npz", layout)
-    network = load_network(tmp_path / "w.npz", form=form, sizes=SIZES)
-    assert network.model.canvas == canvas
-    assert network.multiple_of == multiple_of
-    assert network.num_labels == 3
-    assert network.num_iterations == 10
-    assert (network.model.crf is not None) == layout.startswith("crfrnn")
-
-
-def test_weights_without_a_crf_predict_alone(tmp_path):
-    model, params = save_network(tmp_path / "w.npz", "fcn16s-caffe", stride=16)
-    image = save_image(tmp_path / "a.png")
-    logits_of = load_network(tmp_path / "w.npz", sizes=SIZES).logits_of()
-    expected = jax.jit(model.apply)({"params": params}, image[None])[0]
-    np.testing.assert_allclose(logits_of(image), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_weights_with_a_crf_are_refined_by_it(tmp_path):
-    model, params = save_network(tmp_path / "w.npz", "crfrnn-pytorch")
-    image = save_image(tmp_path / "a.png", 64, 64)  # modern, and nothing to be padded
-    network = load_network(
-        tmp_path / "w.npz", form="modern", num_iterations=2, sizes=SIZES
-    )
-    assert network.model == model
-    # The exact filters compile in a second, the lattice in ten.
-    model = model.clone(crf=CRFRNN(3, method="exact"))
-    logits_of = network._replace(model=model).logits_of()
-
-    def score(module, images):
-        return module.refine(images, module.unary(images), num_iterations=2)
-
-    apply = jax.jit(partial(model.apply, method=score))
-    expected = apply({"params": params}, image[None])[0]
-    np.testing.assert_allclose(logits_of(image), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_weights_that_are_not_whole_are_listed(tmp_path):
-    def change(tensors):
-        del tensors["backbone/fc7/bias"], tensors["crf/compatibility"]
-        tensors["backbone/conv1_1/kernel"] = np.zeros((3, 3, 3, 5), np.float32)
-        tensors["backbone/fc8/bias"] = np.zeros(2, np.float32)
-
-    save_network(tmp_path / "w.npz", "crfrnn-pytorch", change=change)
-    with pytest.raises(ValueError, match=r"w.npz: expected the param") as error:
-        load_network(tmp_path / "w.npz", sizes=SIZES)
-    for fault in (
-        "missing: backbone/fc7/bias, crf/compatibility;",
-        "another shape: backbone/conv1_1/kernel (expected [3, 3, 3, 4], got "
-        "[3, 3, 3, 5]);",
-        "left over: backbone/fc8/bias",
-    ):
-        assert fault in str(error.value)
-
-
-def test_weights_that_score_nothing_are_refused(tmp_path):
-    tensors = {"backbone/conv1_1/bias": np.zeros(64, np.float32)}
-    meta = {"layout": "vgg16-torchvision", "labels": None}
-    save_weights(tmp_path / "vgg.npz", tensors, meta)
-    with pytest.raises(ValueError, match=r"vgg.npz: .*got those of vgg16-torchvision"):
-        load_network(tmp_path / "vgg.npz")
-    with pytest.raises(FileNotFoundError, match=r"absent.npz: expected"):
-        load_network(tmp_path / "absent.npz")
-
-
-def test_a_checkpoint_comes_with_its_config(tmp_path):
-    path, model, params = save_checkpoint(tmp_path, "end_to_end")
-    network = load_network(path)
-    assert network.num_labels == 5
-    assert network.num_iterations == 3
-    assert (network.model.canvas, network.multiple_of) == (0, 16)
-    assert load_network(path, form="published").model.canvas == 500
-    assert load_network(path, form="modern").multiple_of == 64
-    image = save_image(tmp_path / "a.png", 16, 16)
-
-    def score(module, images):
-        return module.refine(images, module.unary(images), num_iterations=3)
-
-    expected = jax.jit(partial(model.apply, method=score))(
-        {"params": params}, image[None]
-    )[0]
-    np.testing.assert_allclose(
-        network.logits_of()(image), expected, rtol=1e-4, atol=1e-4
-    )
-
-
-def test_a_checkpoint_that_was_trained_without_the_crf_predicts_without(tmp_path):
-    path, _, _ = save_checkpoint(tmp_path, "plain")
-    assert load_network(path).model.crf is None
-
-
-def test_published_input_is_the_authors_canvas(tmp_path):
-    path, model, params = save_checkpoint(tmp_path, "plain")
-    image = save_image(tmp_path / "a.png", 300, 500)  # of the canvas's longer side
-    logits = load_network(path, form="published").logits_of()(image)
-    canvas = np.full((500, 500, 3), MEAN_BGR[::-1], np.float32)
-    canvas[:300] = image
-    apply = jax.jit(partial(model.apply, method="unary"))
-    expected = apply({"params": params}, canvas[None])[0, :300]
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
-    # Where the network sees what is padded, it matters of which colour that is.
-    modern = load_network(path, form="modern").logits_of()(image)
-    assert modern.shape == logits.shape
-    assert np.abs(modern - logits)[-8:].max() > 1e-3
-
-
-def test_iterations_that_the_crf_can_not_have_are_refused_before_any_image(tmp_path):
-    path, _, _ = save_checkpoint(tmp_path, "end_to_end", share_parameters=False)
-    with pytest.raises(ValueError, match=r"num_iterations: expected the layer's"):
-        load_network(path)
-    load_network(path, num_iterations=5)
-
-
 def run_main(*arguments):
     return predict.main([str(argument) for argument in arguments])
 
@@ -359,6 +188,9 @@ def test_the_command_predicts_a_folder_with_a_checkpoint(tmp_path, capsys):
 
     with pytest.raises(SystemExit, match=r"labels/0.png: expected no such file"):
         run_main(*usage)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"--out: expected a folder, got the file"):
+        run_main(*usage[:-1], tmp_path / "file")
     (tmp_path / "images/2.png").write_bytes(b"broken")
     assert run_main(*usage, "--force") == 1
     captured = capsys.readouterr()
@@ -372,8 +204,7 @@ def made_up_devkit(tmp_path, monkeypatch):
     """VOC's tree with three test images, and networks smaller than VGG-16."""
     root = tmp_path / "VOCdevkit/VOC2012"
     names = ("2008_000001", "2008_000004", "2008_000006")
-    for folder in ("SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
     listed = root / "ImageSets/Segmentation/test.txt"
     listed.write_text("".join(f"{name}\n" for name in names))
     for name in names:
@@ -407,6 +238,16 @@ def test_a_missing_test_image_is_no_success(made_up_devkit, tmp_path, capsys):
     assert run_main(*usage) == 1
     assert "no prediction for 2008_000004.jpg" in capsys.readouterr().err
 
+    save_image(made_up_devkit / "JPEGImages/2008_000004.jpg", 20, 30)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*_test_cls/*")}
+    assert run_main(*usage, "--missing") == 0
+    assert "1 of 1 images" in capsys.readouterr().out
+    for path, when in made.items():
+        assert path.stat().st_mtime_ns == when
+    assert len([*tmp_path.rglob("*_test_cls/*")]) == len(made) + 1
+    assert run_main(*usage, "--missing") == 0
+    assert "no image is missing" in capsys.readouterr().out
+
 
 def test_the_test_server_wants_vocs_labels(made_up_devkit, tmp_path):
     weights = tmp_path / "w.npz"
@@ -426,6 +267,8 @@ def test_the_test_server_wants_vocs_labels(made_up_devkit, tmp_path):
         ("a.png", "--voc-test", "v", "--weights", "w", "--out", "o"),
         ("--voc-test", "v", "--probabilities", "--weights", "w", "--out", "o"),
         ("a.png", "--input", "old", "--weights", "w", "--out", "o"),
+        ("a.png", "--comp", "comp5", "--weights", "w", "--out", "o"),
+        ("a.png", "--force", "--missing", "--weights", "w", "--out", "o"),
     ],
 )
 def test_wrong_usage_is_status_2(usage, capsys):

@@ -94,7 +94,14 @@ def _load(
     check_keys(key, config, ("name",))
     check_choice(f"{key}.name", config.name, tuple(loaders))
     loader = loaders[config.name]
-    check_keys(key, config, loader.keys)
+    missing = [name for name in loader.keys if name not in config]
+    if missing:
+        # As where a flag changed the name alone.
+        raise InputError(
+            f"{key}: expected the keys that go with name={config.name!r}, got no "
+            f"{', '.join(missing)}; a flag can't add keys: docs/data.md shows the "
+            f"`data` of {config.name!r}"
+        )
     return loader.load(config, key, splits)
 
 

@@ -43,13 +43,25 @@ def find_root(
     if not folder:
         raise InputError(f"{key}: expected a folder, got none\n{instructions}")
     given = Path(folder).expanduser().absolute()
-    for place in (*inside, "."):
-        root = given / place
-        if all((root / name).exists() for name in holds):
+    if not given.is_dir():
+        raise FileNotFoundError(
+            f"{key}: expected a folder, got none at {given}\n{instructions}"
+        )
+    missing = {}
+    for root in (given / place for place in (*inside, ".")):
+        missing[root] = [name for name in holds if not (root / name).exists()]
+        if not missing[root]:
             return root
+    # Where most of it lies is where the user has put it.
+    nearest = min(missing, key=lambda root: len(missing[root]))
+    if len(missing[nearest]) < len(holds):
+        raise FileNotFoundError(
+            f"{key}: expected {', '.join(holds)} in {nearest}, got no "
+            f"{', '.join(missing[nearest])}\n{instructions}"
+        )
     raise FileNotFoundError(
         f"{key}: expected {', '.join(holds)} in {given} or its "
-        f"{', '.join(inside)}, got no such folder\n{instructions}"
+        f"{', '.join(inside)}, got none of them\n{instructions}"
     )
 
 

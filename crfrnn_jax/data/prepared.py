@@ -37,7 +37,7 @@ from crfrnn_jax.writing import write_json, write_whole
 IGNORE_LABEL = 255
 
 # A change to the masks or to the index needs a new one: prepared masks are kept.
-_VERSION = 1
+_VERSION = 2
 
 
 class Item(NamedTuple):
@@ -97,7 +97,8 @@ def prepare(
       The examples, less those left out.
 
     Raises:
-      ValueError: a file cannot be read or used; the message names it.
+      ValueError: a file cannot be read or used, or an image is of another size, in
+        bytes, than when it was prepared; the message names it.
       FileNotFoundError: an image of a prepared split is gone; the message names it.
     """
     made_from = {**made_from, "version": _VERSION}
@@ -120,21 +121,28 @@ def _open(folder: Path) -> list[Example] | None:
     """The examples of a prepared split, or None if any of it has to be made (again)."""
     try:
         entries = json.loads((folder / "index.json").read_text())["examples"]
-        sizes = [entry["mask_bytes"] for entry in entries]
+        sizes = [(entry["mask_bytes"], entry["image_bytes"]) for entry in entries]
         examples = [
             Example(entry["name"], Path(entry["image"]), folder / entry["mask"])
             for entry in entries
         ]
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
-    for example, size in zip(examples, sizes, strict=True):
+    for example, (mask_bytes, image_bytes) in zip(examples, sizes, strict=True):
         # A mask cut off since by a full disk or a copy would fail hours into a run.
-        if not example.mask.is_file() or example.mask.stat().st_size != size:
+        if not example.mask.is_file() or example.mask.stat().st_size != mask_bytes:
             return None
         if not example.image.is_file():
             raise FileNotFoundError(
                 f"{example.image}: expected an image that {folder / 'index.json'} "
                 "lists, got none"
+            )
+        # So would an image, or it would be trained on with a mask of another.
+        found = example.image.stat().st_size
+        if found != image_bytes:
+            raise InputError(
+                f"{example.image}: expected the image of {image_bytes} bytes that was "
+                f"prepared, got one of {found}; remove {folder} to prepare it anew"
             )
     return examples
 
@@ -160,6 +168,7 @@ def _make(
             "image": str(example.image),
             "mask": str(example.mask.relative_to(folder)),
             "mask_bytes": example.mask.stat().st_size,
+            "image_bytes": example.image.stat().st_size,
         }
         for example in examples
     ]

@@ -59,13 +59,27 @@ def load_voc(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)
 
 
-def find_voc(key: str, folder: str | os.PathLike[str]) -> Path:
-    """The folder VOC2012 of the devkit in or under the folder that a key names."""
+def find_voc(key: str, folder: str | os.PathLike[str], *, masks: bool = True) -> Path:
+    """The folder VOC2012 of the devkit in or under the folder that a key names.
+
+    Args:
+      key: for messages.
+      folder: in or under which to look.
+      masks: whether it has to hold masks, which the archive of test images has not.
+
+    Raises:
+      ValueError: no folder is named.
+      FileNotFoundError: the data is not there; the message says where to get it.
+    """
     return find_root(
         key,
         folder,
         inside=("VOCdevkit/VOC2012", "VOC2012"),
-        holds=("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"),
+        holds=(
+            "JPEGImages",
+            *(("SegmentationClass",) if masks else ()),
+            "ImageSets/Segmentation",
+        ),
         instructions=INSTRUCTIONS,
     )
 
@@ -125,7 +139,7 @@ def voc_test_images(
       ValueError: there are more or fewer.
       FileNotFoundError: the data is not there.
     """
-    root = find_voc("folder of VOC 2012", folder)
+    root = find_voc("folder of VOC 2012", folder, masks=False)
     listed = _list(root, "test")
     if not listed.is_file():  # as where the training images alone were unpacked
         raise FileNotFoundError(

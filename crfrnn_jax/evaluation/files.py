@@ -58,7 +58,7 @@ def _images_in(folder: Path) -> list[Path]:
         and not path.name.startswith(".")
     ]
     if not images:
-        raise FileNotFoundError(f"{folder}: expected images, got none")
+        raise FileNotFoundError(f"{folder}: expected images directly in it, got none")
     return images
 
 
@@ -109,8 +109,14 @@ def check_free(targets: Iterable[Target]) -> None:
     if taken:
         others = f" and {len(taken) - 1} others" if len(taken) > 1 else ""
         raise InputError(
-            f"{taken[0]}: expected no such file, got one{others}; --force replaces them"
+            f"{taken[0]}: expected no such file, got one{others}; --force replaces "
+            "them, --missing leaves them"
         )
+
+
+def without_labels(targets: Iterable[Target]) -> list[Target]:
+    """The targets whose labels are not there: those that `predict_files` has left."""
+    return [target for target in targets if not target.labels.exists()]
 
 
 def predict_files(
@@ -144,11 +150,11 @@ def predict_files(
             report(str(error))
             skipped.append(target)
             continue
-        save_labels(target.labels, labels)
         if target.overlay is not None:
             save_overlay(target.overlay, image, labels)
         if target.probabilities is not None:
             save_array(target.probabilities, np.asarray(jax.nn.softmax(logits)))
+        save_labels(target.labels, labels)  # last: where they are, all is
     return skipped
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crfrnn_jax.checks import InputError, check_at_least, check_keys
+from crfrnn_jax.evaluation.differences import differing
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
@@ -180,10 +181,16 @@ class Progress:
         lines = _whole_lines(path)
         if not lines:
             lines = [{"scored": dict(scored)}]
-        elif lines[0].get("scored") != scored:
+        elif "scored" not in lines[0]:
             raise InputError(
-                f"{path}: expected settings scored on {dict(scored)}, got "
-                f"{lines[0].get('scored')}; remove the file, or give another --out"
+                f"{path}: expected the progress of a search, got another file; give "
+                "another --out"
+            )
+        changed = differing(lines[0]["scored"], scored, "scored")
+        if changed:
+            raise InputError(
+                f"{path}: expected settings scored in the same way; remove the file, "
+                f"or give another --out. Saved -> given: {'; '.join(changed)}"
             )
         for line in lines[1:]:
             setting = CRFSetting(**line["setting"])

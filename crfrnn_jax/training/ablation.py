@@ -38,7 +38,7 @@ from crfrnn_jax.training.configuration import (
 )
 from crfrnn_jax.training.evaluate import tuned_setting
 from crfrnn_jax.training.loop import NonFiniteLossError, train
-from crfrnn_jax.writing import write_json, write_text
+from crfrnn_jax.writing import check_folder, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,10 @@ def ablate(
       The table as Markdown.
 
     Raises:
-      ValueError: the config, a seed or an ablation is wrong.
+      ValueError: the config, the work directory, a seed or an ablation is wrong.
       CheckpointError: the work directory holds runs of another config.
     """
+    check_folder("workdir", Path(workdir))
     check_config(config)
     check_choice("ablations", reference, tuple(ablations))
     if not seeds or len(set(seeds)) != len(seeds):

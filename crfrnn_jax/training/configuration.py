@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
+from crfrnn_jax.evaluation.differences import differing
 
 # An ml_collections.ConfigDict, whose values have no static types.
 Config = Any
@@ -64,6 +65,11 @@ def check_config(config: Config) -> None:
     Raises:
       ValueError: naming the key, what was expected and what came.
     """
+    if list(config) == ["data"]:
+        raise InputError(
+            "config: expected a whole config, got one of data alone, which is for "
+            "prepare.py, or for another config to take its `data` from"
+        )
     check_keys("config", config, _KEYS)
     for section, keys in _SECTION_KEYS.items():
         check_keys(f"config.{section}", config[section], keys)
@@ -219,21 +225,5 @@ def differences(
     Where the data lies and how a run is evaluated do not count, nor do the settings of
     stages other than those named.
     """
-    others = [f"config.{name}" for name in STAGES if name not in stages]
-    return _differences(one, other, "config", {*_FREE, *others})
-
-
-def _differences(
-    one: dict[str, Any], other: dict[str, Any], prefix: str, free: set[str]
-) -> list[str]:
-    found = []
-    for key in sorted(one.keys() | other.keys()):
-        left, right = one.get(key, "(absent)"), other.get(key, "(absent)")
-        path = f"{prefix}.{key}"
-        if path in free or _is_place(path):
-            continue
-        if isinstance(left, dict) and isinstance(right, dict):
-            found += _differences(left, right, path, free)
-        elif left != right:
-            found.append(f"{path}: {left!r} -> {right!r}")
-    return found
+    free = {*_FREE, *(f"config.{name}" for name in STAGES if name not in stages)}
+    return differing(one, other, "config", lambda key: key in free or _is_place(key))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,9 @@ def evaluate(
     given = {"plain": plain, "end_to_end": end_to_end}
     paths = {row: path for row, path in given.items() if path is not None}
     loaded = {row: load_for_evaluation(path) for row, path in paths.items()}
-    for row, (_, meta) in loaded.items():
-        done, steps = int(paths[row].name), meta["config"][meta["stage"]]["steps"]
-        if done < steps:
-            logger.warning("%s: unfinished, step %d of %d", row, done, steps)
+    unfinished = _unfinished(paths, {row: meta for row, (_, meta) in loaded.items()})
+    for line in unfinished:
+        logger.warning("%s", line)
     config = _common_config([meta for _, meta in loaded.values()])
     take_evaluation(config, override)
     data = load_dataset(config.data)
@@ -75,6 +75,7 @@ def evaluate(
     results: dict[str, Any] = {
         "class_names": list(data.class_names),
         "checkpoints": {row: str(paths[row]) for row in loaded},
+        "unfinished": unfinished,
     }
 
     sizes = {"multiple_of": config.eval.multiple_of}
@@ -98,7 +99,8 @@ def evaluate(
     )
     results["trimap_widths"] = list(TRIMAP_WIDTHS)
     results["rows"] = {row: scores[row].summary() for row in scores}
-    tables = format_tables(scores, data.class_names)
+    tables = "".join(f"{line}\n\n" for line in unfinished)
+    tables += format_tables(scores, data.class_names)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(
         json.dumps(results, indent=1, allow_nan=False) + "\n"
@@ -110,10 +112,31 @@ def evaluate(
     return tables
 
 
+def _unfinished(
+    paths: Mapping[str, Path], metas: Mapping[str, dict[str, Any]]
+) -> list[str]:
+    """A line for each row whose checkpoint is not its stage's last."""
+    lines = []
+    for row, meta in metas.items():
+        done, steps = int(paths[row].name), meta["config"][meta["stage"]]["steps"]
+        if done < steps:
+            lines.append(f"{row}: unfinished, step {done} of {steps}")
+    return lines
+
+
 def take_evaluation(config: Config, override: Config | None) -> None:
-    """Puts what an evaluation may change from another config, if any, in place."""
+    """Puts what an evaluation may change from another config, if any, in place.
+
+    Raises:
+      ValueError: the other config is wrong, or of another data set.
+    """
     if override is not None:
         check_config(override)
+        if override.data.name != config.data.name:
+            raise InputError(
+                f"config.data.name: expected the run's data set, {config.data.name!r}, "
+                f"got {override.data.name!r}"
+            )
         config.eval, config.postprocessing = override.eval, override.postprocessing
         take_places(config.data, override.data)
 

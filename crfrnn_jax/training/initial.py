@@ -37,13 +37,15 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
         are not taken.
 
     Raises:
+      FileNotFoundError: there is no such file or folder.
       ValueError: the file can't be read, or nothing in it or not all of it fits.
       CheckpointError: the folder is no checkpoint.
     """
-    fresh = fresh_params(model, key)
     if not init.file:
-        return fresh
+        return fresh_params(model, key)
     path = Path(init.file).expanduser()
+    _check_there(path)
+    fresh = fresh_params(model, key)
     if path.is_dir():
         params, meta = load_for_evaluation(path)
         given = flat_names(params)
@@ -54,6 +56,19 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
     if any("score_pool" in name for name in taken):
         _check_scaling(path, scaled, getattr(model.backbone, "scale_skips", False))
     return params
+
+
+def _check_there(path: Path) -> None:
+    if path.exists():
+        return
+    # A checkpoint is WORKDIR/checkpoints/STAGE/STEP.
+    is_step = len(path.parts) > 3 and path.parts[-3] == "checkpoints"
+    train_first = f"train {path.parents[2]} first, or " if is_step else ""
+    raise FileNotFoundError(
+        "config.init.file: expected a file of weights or a checkpoint's folder, got "
+        f"none at {path}; {train_first}give a file that python -m crfrnn_jax.weights "
+        "convert made"
+    )
 
 
 def _check_scaling(path: Path, given: bool, wanted: bool) -> None:

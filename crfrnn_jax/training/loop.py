@@ -42,6 +42,7 @@ from crfrnn_jax.training.steps import (
     init_state,
     make_train_step,
 )
+from crfrnn_jax.writing import check_folder
 
 
 class NonFiniteLossError(Exception):
@@ -60,10 +61,11 @@ def train(config: Config, workdir: Path) -> None:
       workdir: where checkpoints, logs and panels go; made if it is not there.
 
     Raises:
-      ValueError: the config or the data is wrong.
+      ValueError: the config, the data or the work directory is wrong.
       CheckpointError: the work directory holds a run of another config.
       NonFiniteLossError: the loss became infinite or NaN.
     """
+    check_folder("workdir", Path(workdir))
     check_config(config)
     config = config.copy_and_resolve_references()
     make_places_absolute(config.data)

@@ -95,6 +95,10 @@ def load_network(
       ValueError: naming the file, if it holds no whole network of that kind.
     """
     path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: expected a file of weights or a checkpoint's folder, got none"
+        )
     if path.is_dir():
         network = _of_checkpoint(path, form)
     else:
@@ -107,7 +111,14 @@ def load_network(
 
 def _of_weights(path: Path, form: str | None, sizes: Sizes) -> Network:
     tensors, meta = load_weights(path)
-    layout, labels = meta.get("layout"), meta.get("labels")
+    missing = [key for key in ("layout", "labels") if key not in meta]
+    if missing:
+        raise InputError(
+            f"{path}: expected a file whose meta says of which network it is, got "
+            f"none with {' and '.join(missing)}; it is for training to start from, "
+            "config.init.file"
+        )
+    layout, labels = meta["layout"], meta["labels"]
     published = _PUBLISHED.get(str(layout).partition("-")[0])
     if published is None or not isinstance(labels, int):
         raise InputError(

@@ -20,7 +20,7 @@ from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.evaluate import take_evaluation
-from crfrnn_jax.writing import write_text
+from crfrnn_jax.writing import check_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,10 @@ def tune(
       ValueError, FileNotFoundError: an argument is wrong, the progress is of something
         else, or the data is not there.
     """
+    out = Path(out)
+    if out.is_dir():
+        raise InputError(f"out: expected a file, got the folder {out}")
+    check_folder("folder of out", out.parent)
     check_search(grid, factor=factor, rounds=rounds)
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.weights.limits import Budget, check_dims, reading
-from crfrnn_jax.writing import write_whole
+from crfrnn_jax.writing import check_folder, write_whole
 
 _FORMAT = "crfrnn_jax weights"
 _VERSION = 1
@@ -92,7 +92,7 @@ def save_weights(
     """Writes parameters; the file is there whole or not at all.
 
     Args:
-      path: the file, ending in .npz.
+      path: the file, ending in .npz; its folder is made if it is not there.
       tensors: float32 arrays by their paths in the parameter tree.
       meta: what else to keep, as JSON can hold it.
       force: whether an existing file may be replaced.
@@ -118,10 +118,21 @@ def check_target(path: Path, force: bool) -> None:
     """Raises InputError unless the file may be written."""
     if path.suffix != ".npz":
         raise InputError(f"{path}: expected a name ending in .npz")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected the folder {path.parent}, got none")
+    check_folder(f"folder of {path}", path.parent)
     if path.is_dir() or (path.exists() and not force):
         raise InputError(f"{path}: expected no such file, got one; --force replaces it")
+
+
+def is_converted(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether the arrays are those of a file that `save_weights` wrote."""
+    return _META in arrays
+
+
+def _not_converted(path: Path, got: str) -> InputError:
+    return InputError(
+        f"{path}: expected a converted file, got {got}; convert it first: "
+        f"python -m crfrnn_jax.weights convert {path} OUT.npz"
+    )
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
@@ -137,12 +148,14 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of weights, got none")
-    arrays = read_npz(path)
-    if _META not in arrays:
-        raise InputError(
-            f"{path}: expected a file that `python -m crfrnn_jax.weights convert` "
-            "wrote, got an archive of other arrays"
-        )
+    try:
+        arrays = read_npz(path)
+    except InputError as error:
+        if path.suffix == ".npz":  # ours, and damaged
+            raise
+        raise _not_converted(path, "another kind of file") from error
+    if not is_converted(arrays):
+        raise _not_converted(path, "an archive of other arrays")
     with reading(path, "a file of weights"):
         meta = json.loads(str(arrays.pop(_META)[()]))
         if (meta["format"], meta["version"]) != (_FORMAT, _VERSION):

@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfrnn_jax.checks import InputError, check_choice
-from crfrnn_jax.weights.arrays import check_target, read_npz, save_weights
+from crfrnn_jax.weights.arrays import (
+    check_target,
+    is_converted,
+    read_npz,
+    save_weights,
+)
 from crfrnn_jax.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from crfrnn_jax.weights.hdf5 import SIGNATURE
 from crfrnn_jax.weights.keras import read_keras
@@ -144,6 +149,10 @@ def convert_tensors(
     Raises:
       InputError: naming the file, and all tensors that are not as they should be.
     """
+    if container == "npz" and is_converted(tensors):
+        raise InputError(
+            f"{path}: expected a published file, got one that is already converted"
+        )
     sizes = sizes or Sizes()
     known = [known for known in LAYOUTS.values() if known.container == container]
     if layout is None:

@@ -42,8 +42,11 @@ def test_unknown_name_is_an_error():
 
 
 def test_missing_key_is_an_error():
-    with pytest.raises(ValueError, match=r"config\.data\.num_train: expected a value"):
-        load_dataset(ConfigDict({"name": "shapes"}))
+    shapes = {"name": "shapes", "num_train": 1, "num_val": 1, "size": 32, "dir": ""}
+    with pytest.raises(ValueError, match=r"config\.data: expected .*, got no seed; a"):
+        load_dataset(ConfigDict(shapes))
+    with pytest.raises(ValueError, match=r"'voc2012', got no prepared_dir, counts; .*"):
+        load_dataset(ConfigDict({**shapes, "name": "voc2012"}))
 
 
 def test_one_string_for_the_class_names_is_an_error():

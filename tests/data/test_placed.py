@@ -34,8 +34,20 @@ def test_data_that_is_not_there_prints_the_instructions(tmp_path):
         find(tmp_path)
     for word in ("config.data.dir", str(tmp_path), "list.txt", "Get it there."):
         assert word in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"or its kit/SET, got none of them\n"):
+        find(tmp_path / "images")
+    absent = tmp_path / "absent"
+    with pytest.raises(FileNotFoundError, match=f"a folder, got none at {absent}\nGet"):
+        find(absent)
     with pytest.raises(ValueError, match=r"config\.data\.dir: .*none\nGet it there"):
         find("")
+
+
+def test_a_part_that_is_missing_is_named_where_the_rest_lies(tmp_path):
+    root = tmp_path / "kit" / "SET"
+    (root / "images").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"in {root}, got no list.txt\n"):
+        find(tmp_path)
 
 
 def test_names(tmp_path):

@@ -65,7 +65,7 @@ def test_examples_come_in_the_order_of_the_items(run, maker, tmp_path):
         assert mask.mode == "L"
     index = json.loads(index_of(tmp_path).read_text())
     assert (index["listed"], index["prepared"]) == (6, 6)
-    assert index["made_from"] == {**MADE_FROM, "version": 1}
+    assert index["made_from"] == {**MADE_FROM, "version": 2}
     assert not [path for path in tmp_path.rglob(".*")]
 
 
@@ -161,6 +161,14 @@ def test_an_image_gone_since_is_named(run, maker):
     maker.images["five"].unlink()
     with pytest.raises(FileNotFoundError, match=r"five\.jpg: .*index\.json lists"):
         run()
+
+
+def test_an_image_changed_since_is_named(run, maker, tmp_path):
+    run()
+    save_image(maker.images["five"], (24, 32))
+    with pytest.raises(ValueError, match=r"five\.jpg: .*prepared, got .*; remove") as e:
+        run()
+    assert str(index_of(tmp_path).parent) in str(e.value)
 
 
 def test_a_missing_image_is_named(run, maker):

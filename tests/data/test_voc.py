@@ -65,6 +65,14 @@ def test_a_missing_mask_is_named(root, tmp_path):
         load_dataset(voc_config(tmp_path, tmp_path / "out"))
 
 
+def test_test_images_alone_need_no_masks(tmp_path):
+    make_voc(tmp_path, (), (), TEST)
+    assert [name for name, _ in voc_test_images(tmp_path, count=2)] == list(TEST)
+    config = voc_config(tmp_path, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"VOC2012, got no SegmentationClass\n"):
+        load_dataset(config)
+
+
 def test_test_images_are_listed_without_masks(root, tmp_path):
     images = voc_test_images(tmp_path, count=2)
     assert images == [(name, root / f"JPEGImages/{name}.jpg") for name in TEST]

@@ -297,6 +297,12 @@ def test_a_wrong_ablation_is_named_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_for_the_work_directory_is_refused(data_dir, tmp_path):
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(ValueError, match=r"workdir: expected a folder, .* file .*md"):
+        _ablate(data_dir, tmp_path / "notes.md", RUN)
+
+
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_wrong_seeds_are_refused(data_dir, tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds: expected"):

@@ -107,6 +107,11 @@ def test_names_the_key_that_is_wrong(key, value, message):
         check_config(config)
 
 
+def test_a_config_of_data_alone_is_told_apart():
+    with pytest.raises(ValueError, match=r"got one of data alone, .* for prepare.py"):
+        check_config(paper_data.get_config())
+
+
 def test_a_canvas_leaves_no_random_scale():
     config = voc_crfrnn.get_config()
     config.augment.scale = (0.5, 2.0)

@@ -93,9 +93,13 @@ def test_a_name_to_skip_that_is_nothing_s_is_an_error(tmp_path):
         initial_params(network(), KEY, init(tmp_path / "a.npz", ("scores",)))
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere.npz"):
+def test_a_missing_file_is_named_and_how_to_make_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.npz; give .* convert") as end:
         initial_params(network(), KEY, init(tmp_path / "nowhere.npz"))
+    assert "config.init.file: expected a file of weights or a checkp" in str(end.value)
+    step = tmp_path / "voc_fcn8s" / "checkpoints" / "plain" / "100"
+    with pytest.raises(FileNotFoundError, match=r"/100; train .*/voc_fcn8s first, or"):
+        initial_params(network(), KEY, init(step))
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(False, True), (True, False)])

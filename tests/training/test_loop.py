@@ -149,6 +149,12 @@ def test_a_stage_made_from_another_first_stage_is_refused(
         loop.train(tiny_config, workdir)
 
 
+def test_a_file_for_the_work_directory_is_refused(tiny_config, tmp_path):
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(ValueError, match=r"workdir: expected a folder, .* file .*md"):
+        loop.train(tiny_config, tmp_path / "notes.md" / "run")
+
+
 def test_a_run_that_is_done_does_nothing_more(uninterrupted, tiny_config):
     log = (uninterrupted / "metrics.jsonl").read_text()
     tiny_config.eval.panels = 2  # how a run is looked at may change

@@ -61,6 +61,19 @@ def test_eval_needs_the_work_directory_alone(run):
             assert len(np.unique(np.asarray(picture.convert("RGB")))) > 10
 
 
+def test_eval_of_an_unfinished_run_says_so_in_its_results(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoints/end_to_end")
+    (copy / "checkpoints/plain/2").rename(copy / "checkpoints/plain/1")
+    done = _run("eval.py", f"--workdir={copy}")
+    assert done.returncode == 0, done.stderr
+    line = "plain: unfinished, step 1 of 2"
+    assert line in (copy / "evaluation" / "results.md").read_text().splitlines()
+    results = json.loads((copy / "evaluation" / "results.json").read_text())
+    assert results["unfinished"] == [line]
+
+
 def test_eval_takes_one_checkpoint_wherever_it_lies(run, tmp_path):
     shutil.copytree(run / "checkpoints/end_to_end/2", tmp_path / "best" / "2")
     done = _run("eval.py", f"--checkpoint={tmp_path / 'best' / '2'}")
@@ -80,6 +93,10 @@ def test_eval_without_a_checkpoint_says_so(tmp_path):
     done = _run("eval.py", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert "no checkpoint of stage 'plain' or" in _only_line(done.stderr)
+    (tmp_path / "file").touch()
+    done = _run("eval.py", f"--workdir={tmp_path / 'file'}")
+    assert done.returncode == 1
+    assert "workdir: expected a folder, got the file" in _only_line(done.stderr)
     done = _run("eval.py", "--checkpoint=/")
     assert done.returncode == 1
     assert "/: no whole checkpoint there" in _only_line(done.stderr)
@@ -114,7 +131,10 @@ def test_eval_without_its_data_names_what_is_missing(run, tmp_path):
     done = _run("eval.py", f"--workdir={copy}")
     assert done.returncode == 1
     assert str(tmp_path / "gone") in _only_line(done.stderr)
-    override = [f"--config={ROOT / 'configs/shapes.py'}"]
+    done = _run("eval.py", f"--workdir={copy}", f"--config={ROOT}/configs/shapes.py")
+    assert done.returncode == 1
+    assert "the run's data set, 'folder', got 'shapes'" in _only_line(done.stderr)
+    override = [f"--config={ROOT / 'configs/camvid.py'}"]
     override += [f"--config.data.dir={tmp_path / 'moved'}"]
     done = _run("eval.py", f"--workdir={copy}", *override)
     assert done.returncode == 1
@@ -129,5 +149,5 @@ def test_train_names_a_wrong_key_and_a_missing_folder(tmp_path):
     assert missing.returncode == 1
     assert f"{tmp_path}/no" in _only_line(missing.stderr)
     typing_error = _run("train.py", config, "--workdir=x", "--config.fcn.stepz=3")
-    assert typing_error.returncode != 0
-    assert "stepz" in typing_error.stderr
+    assert typing_error.returncode == 1
+    assert 'Did you mean "steps"' in _only_line(typing_error.stderr)

@@ -56,7 +56,7 @@ def test_the_search_is_resumed_and_its_file_is_one_of_flags(run, tmp_path, monke
 
     monkeypatch.setattr(module, "setting_scorer", never)
     assert tune(checkpoint, out, GRID, **SEARCH) == found
-    with pytest.raises(ValueError, match=r"progress.jsonl: expected settings scored"):
+    with pytest.raises(ValueError, match=r"given: scored.folds: 2 -> 1$"):
         tune(checkpoint, out, GRID, **SEARCH | {"folds": 1})
 
 
@@ -68,6 +68,8 @@ def test_what_is_wrong_is_named_before_anything_is_written(run, tmp_path):
         tune(checkpoint, out, GRID, **SEARCH | {"factor": 0.5})
     with pytest.raises(ValueError, match="theta_beta: expected numbers above 0"):
         tune(checkpoint, out, GRID | {"theta_beta": (0.0,)}, **SEARCH)
+    with pytest.raises(ValueError, match="out: expected a file, got the folder"):
+        tune(checkpoint, tmp_path, GRID, **SEARCH)
     assert not list(tmp_path.iterdir())
 
 

@@ -55,10 +55,17 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.npz"]
 
 
+def test_the_folder_is_made(tmp_path):
+    path = tmp_path / "new" / "er" / "a.npz"
+    save_weights(path, TREE, {})
+    assert set(load_weights(path).tensors) == set(TREE)
+
+
 def test_the_target_is_checked(tmp_path):
+    (tmp_path / "file").touch()
     for path, reason in (
         (tmp_path / "a.pth", r"a name ending in \.npz"),
-        (tmp_path / "none" / "a.npz", "the folder"),
+        (tmp_path / "file" / "new" / "a.npz", r"folder of .*got the file .*/file$"),
     ):
         with pytest.raises(InputError, match=reason):
             save_weights(path, TREE, {})
@@ -91,6 +98,20 @@ def test_load_refuses_what_it_did_not_write(tmp_path):
     np.savez(path, meta=np.array("no json"), **TREE)
     with pytest.raises(InputError, match="a file of weights"):
         load_weights(path)
+
+
+def test_what_is_not_converted_yet_is_told_how(tmp_path):
+    """Whether it is no archive at all, one of other things, or one of other arrays."""
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    np.savez(tmp_path / "a.npz", conv1_1_W=np.zeros(3))
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(InputError, match=f"first: .* convert {path} OUT.npz"):
+            load_weights(path)
+    (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 and cut")
+    with pytest.raises(InputError, match=r"b.npz: expected an archive of numpy arrays"):
+        load_weights(tmp_path / "b.npz")
 
 
 def test_reads_compressed_archives(tmp_path):

@@ -139,6 +139,12 @@ def test_foreign_files_are_errors(tmp_path, data):
     assert_refused(source, tmp_path / "out.npz", r"a\.bin: expected ")
 
 
+def test_what_is_converted_already_is_said_to_be(tmp_path):
+    source = tmp_path / "ours.npz"
+    convert_file(write_source(tmp_path, "npz", crfrnn_tree()), source)
+    assert_refused(source, tmp_path / "out.npz", r"ours\.npz: .* already converted")
+
+
 def test_an_unknown_network_is_an_error_that_names_the_known(tmp_path):
     source = tmp_path / "a.npz"
     source.write_bytes(npz_bytes({"a": np.ones(3), "b": np.ones(2)}))

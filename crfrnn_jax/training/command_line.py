@@ -1,0 +1,89 @@
+"""The scripts' flags: whatever is wrong in them is told in one line."""
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from crfrnn_jax.checks import InputError
+from crfrnn_jax.training.console import errors_in_one_line
+
+
+def parse_flags(
+    arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
+    """Parses a script's flags, of which `config` is one, for absl's `app.run`.
+
+    An error in a config's own code keeps its traceback, unless it is an InputError.
+
+    Args:
+      arguments: the program's name and what follows it.
+      values: where the flags are defined.
+
+    Returns:
+      The program's name and the arguments that are no flags.
+
+    Raises:
+      SystemExit: with a line that says what is wrong.
+    """
+    with errors_in_one_line(Path(arguments[0]).name):
+        try:
+            _check_configs(values.read_flags_from_files(arguments[1:], force_gnu=False))
+            return values(arguments)
+        except flags.Error as error:
+            raise InputError(_reason(error)) from error
+        except (AttributeError, KeyError, TypeError) as error:
+            if not _is_of_a_flag(error):
+                raise
+            raise InputError(_reason_of_key(error)) from error
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """Raises InputError unless --config names a file, ahead of what changes that."""
+    is_named = False
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if re.match(r"--?(no)?config\.", argument) and not is_named:
+            raise InputError(f"{argument}: expected --config=FILE before it, got none")
+        found = re.fullmatch(r"--?config(?:=(.*))?", argument)
+        if found:
+            is_named = True
+            _check_file(following if found[1] is None else found[1])
+
+
+def _check_file(value: str) -> None:
+    path = value.partition(":")[0]  # a variant follows
+    if not Path(path).is_file():
+        known = f"; there is {path}.py" if Path(f"{path}.py").is_file() else ""
+        raise InputError(f"--config: expected a file, got none at {path!r}{known}")
+
+
+def _reason(error: BaseException) -> str:
+    """What a config's InputError says, if that is at the bottom of it."""
+    text = str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            text = str(cause)
+        elif str(cause).startswith("get_config() takes 0 positional arguments"):
+            flag = str(error).partition(": ")[0]
+            text = f"{flag}: expected a file alone, as its config has no variants"
+        cause = cause.__context__
+    return text
+
+
+def _is_of_a_flag(error: BaseException) -> bool:
+    """Whether the error is of a flag's key, and not one in the config's own code."""
+    modules = [
+        frame.f_globals["__name__"]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return "ml_collections.config_flags.config_path" in modules
+
+
+def _reason_of_key(error: BaseException) -> str:
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    got = "; ".join(str(error.args[0] if error.args else error).splitlines())
+    return f"--config: expected keys of the config, as flags can't add any, got {got}"
