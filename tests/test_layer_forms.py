@@ -145,3 +145,69 @@ def test_relu_normalises_the_positive_parts():
 def test_unknown_forms_are_named(attribute, value):
     with pytest.raises(InputError, match=f"{attribute}: expected .* got '{value}'"):
         layer_of(**{attribute: value}).init(jax.random.key(0), IMAGES, LOGITS)
+
+
+def test_learned_widths_are_parameters_by_their_logarithms():
+    layer = layer_of(learn_widths=True)
+    variables = layer.init(jax.random.key(0), IMAGES, LOGITS)
+    fixed = layer_of()
+    same = fixed.apply(fixed.init(jax.random.key(0), IMAGES, LOGITS), IMAGES, LOGITS)
+    np.testing.assert_allclose(layer.apply(variables, IMAGES, LOGITS), same, atol=1e-5)
+    widths = {name: np.exp(variables["params"][f"log_{name}"]) for name in THETAS}
+    np.testing.assert_allclose([*widths.values()], [*THETAS.values()], rtol=1e-6)
+
+
+def test_derivatives_by_the_log_widths_are_the_widths_times_those_by_them():
+    """Of `crf_rnn` with the exact filter, in float64, by differences."""
+    layer = layer_of(learn_widths=True)
+    variables = layer.init(jax.random.key(0), IMAGES, LOGITS)
+
+    def loss(variables):
+        return jnp.sum(jnp.sin(layer.apply(variables, IMAGES, LOGITS)))
+
+    gradients = jax.grad(loss)(variables)["params"]
+    params = init_crf_params(LABELS)
+    for name, theta in THETAS.items():
+
+        def loss_of(value, name=name):
+            widths = THETAS | {name: float(value)}
+            with jax.enable_x64(True):
+                refined = crf_rnn(
+                    IMAGES[0].astype(np.float64),
+                    LOGITS[0].astype(np.float64),
+                    params,
+                    **widths,
+                    method="exact",
+                )
+                return np.sin(np.asarray(refined)).sum()
+
+        step = 1e-5 * theta
+        by_width = (loss_of(theta + step) - loss_of(theta - step)) / (2 * step)
+        assert abs(by_width) > 1e-4
+        np.testing.assert_allclose(
+            gradients[f"log_{name}"], theta * by_width, rtol=2e-3
+        )
+
+
+def test_widths_can_be_found_again():
+    """Logits made by other widths lead from a wrong start back to those."""
+    truth = layer_of(theta_beta=90.0)
+    start = layer_of(learn_widths=True)
+    variables = start.init(jax.random.key(0), IMAGES, LOGITS)
+    target = jax.nn.softmax(
+        truth.apply(truth.init(jax.random.key(0), IMAGES, LOGITS), IMAGES, LOGITS)
+    )
+
+    @jax.jit
+    def update(log_theta_beta):
+        def loss(log_theta_beta):
+            params = variables["params"] | {"log_theta_beta": log_theta_beta}
+            refined = start.apply({"params": params}, IMAGES, LOGITS)
+            return -jnp.sum(target * jax.nn.log_softmax(refined))
+
+        return log_theta_beta - 0.05 * jax.grad(loss)(log_theta_beta)
+
+    log_theta_beta = jnp.log(60.0)
+    for _ in range(100):
+        log_theta_beta = update(log_theta_beta)
+    np.testing.assert_allclose(np.exp(log_theta_beta), 90.0, rtol=0.02)
