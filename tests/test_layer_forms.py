@@ -203,9 +203,9 @@ def test_widths_can_be_found_again():
         def loss(log_theta_beta):
             params = variables["params"] | {"log_theta_beta": log_theta_beta}
             refined = start.apply({"params": params}, IMAGES, LOGITS)
-            return -jnp.sum(target * jax.nn.log_softmax(refined))
+            return -jnp.mean(target * jax.nn.log_softmax(refined))
 
-        return log_theta_beta - 0.05 * jax.grad(loss)(log_theta_beta)
+        return log_theta_beta - 0.3 * jax.grad(loss)(log_theta_beta)
 
     log_theta_beta = jnp.log(60.0)
     for _ in range(100):
