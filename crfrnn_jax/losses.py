@@ -60,14 +60,7 @@ def softmax_cross_entropy(
     check_choice("reduction", reduction, get_args(Reduction))
     if robustness < 0:
         raise InputError(f"robustness: expected at least 0, got {robustness}")
-    if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
-        raise InputError(
-            f"labels: expected the shape of logits without its last axis, "
-            f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
-        )
-    check_floating("logits", logits)
-    # Half precision can't even count the pixels of a crop.
-    logits = logits.astype(np.promote_types(logits.dtype, np.float32))
+    logits = _checked(logits, labels)
     valid = labels != ignore_label
     # An ignored pixel may hold anything, NaN too, which no weight would make zero.
     logits = jnp.where(valid[..., None], logits, 0)
@@ -90,6 +83,60 @@ def softmax_cross_entropy(
         return jnp.sum(losses * weights)
     total = jnp.sum(weights)
     return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1)
+
+
+def expected_iou_loss(
+    *, logits: jax.Array, labels: jax.Array, ignore_label: int
+) -> jax.Array:
+    """One less the mean expected intersection over union of the softmax Q.
+
+    Of a label l, the sum of Q_i(l) over the points that have it, over their number and
+    the sum of Q_i(l) over those that have not; the mean is over the labels that are
+    there. A batch without a single valid pixel has the loss 0.
+
+    Args:
+      logits: float [..., labels].
+      labels: int [...], each in 0..labels - 1 or `ignore_label`.
+      ignore_label: label of the pixels that do not count.
+
+    Returns:
+      Scalar in 0..1, at least float32. NaN if a label is out of range.
+
+    Raises:
+      ValueError: the shapes do not agree, or the logits are not floating.
+
+    References:
+      Krähenbühl, Koltun, "Parameter Learning and Convergent Inference for Dense Random
+      Fields", ICML 2013, section 5.
+    """
+    logits = _checked(logits, labels)
+    num_labels = logits.shape[-1]
+    valid = labels != ignore_label
+    marginals = jax.nn.softmax(jnp.where(valid[..., None], logits, 0))
+    truth = jax.nn.one_hot(labels, num_labels, dtype=logits.dtype)
+    truth = jnp.where(valid[..., None], truth, 0).reshape(-1, num_labels)
+    marginals = jnp.where(valid[..., None], marginals, 0).reshape(-1, num_labels)
+    count = jnp.sum(truth, axis=0)
+    right = jnp.sum(truth * marginals, axis=0)
+    union = count + jnp.sum(marginals, axis=0) - right
+    is_there = count > 0
+    iou = right / jnp.where(is_there, union, 1)
+    number = jnp.sum(is_there)
+    missed = jnp.sum(jnp.where(is_there, 1 - iou, 0)) / jnp.maximum(number, 1)
+    wrong = valid & ((labels < 0) | (labels >= num_labels))
+    return jnp.where(jnp.any(wrong), jnp.nan, missed)
+
+
+def _checked(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The logits, at least float32; InputError if they and the labels do not agree."""
+    if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
+        raise InputError(
+            f"labels: expected the shape of logits without its last axis, "
+            f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
+        )
+    check_floating("logits", logits)
+    # Half precision can't even count the pixels of a crop.
+    return logits.astype(np.promote_types(logits.dtype, np.float32))
 
 
 def dense_crf_loss(

@@ -36,6 +36,7 @@ LAYERS = [
     "pydensecrf",
     "losses",
     "layers",
+    "fitting",
     "metrics",
     "models",
     "weights",

@@ -2,10 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import softmax
 
-from crfrnn_jax.losses import softmax_cross_entropy
+from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
+from crfrnn_jax.metrics import confusion_matrix, mean_iou
 
 IGNORE = 255
+RNG = np.random.default_rng(1)
 
 
 def _example(seed=0):
@@ -168,3 +171,48 @@ def test_ignored_pixels_may_hold_anything():
     )
     np.testing.assert_array_equal(ours[0], truth[0])
     np.testing.assert_array_equal(ours[1], truth[1])
+
+
+def test_the_expected_iou_is_that_of_loops():
+    logits = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
+    labels = RNG.integers(0, 2, (2, 4, 5))  # the third label is not there
+    labels[0, :2] = 255
+    q = softmax(logits.astype(np.float64))
+    scores = []
+    for label in range(2):
+        right = wrong = count = 0.0
+        for place in np.ndindex(labels.shape):
+            if labels[place] == label:
+                right, count = right + q[place][label], count + 1
+            elif labels[place] != 255:
+                wrong += q[place][label]
+        scores.append(right / (count + wrong))
+    loss = expected_iou_loss(logits=logits, labels=labels, ignore_label=255)
+    np.testing.assert_allclose(loss, 1 - np.mean(scores), rtol=1e-5)
+
+
+def test_the_expected_iou_of_certainty_is_the_iou():
+    labels = RNG.integers(0, 3, (30,))
+    predicted = np.where(RNG.uniform(size=30) < 0.7, labels, RNG.integers(0, 3, (30,)))
+    logits = 60 * np.eye(3, dtype=np.float32)[predicted]
+    confusion = confusion_matrix(
+        labels=labels, predictions=predicted, num_labels=3, ignore_label=255
+    )
+    loss = expected_iou_loss(logits=logits, labels=labels, ignore_label=255)
+    np.testing.assert_allclose(loss, 1 - mean_iou(confusion), rtol=1e-5)
+
+
+def test_the_expected_iou_of_nothing_is_zero_and_of_wrong_labels_nan():
+    logits = np.full((4, 3), np.nan, np.float32)
+    ignored = np.full(4, 255)
+    value, gradient = jax.value_and_grad(
+        lambda logits: expected_iou_loss(
+            logits=logits, labels=ignored, ignore_label=255
+        )
+    )(logits)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+    wrong = np.array([0, 1, 2, 3])
+    assert np.isnan(
+        expected_iou_loss(logits=logits * 0 + 1, labels=wrong, ignore_label=255)
+    )

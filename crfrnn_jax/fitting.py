@@ -1,0 +1,133 @@
+"""A CRF fitted to labelled images and a network's logits for them, by L-BFGS."""
+
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from crfrnn_jax.checks import (
+    InputError,
+    check_at_least,
+    check_choice,
+    check_integers,
+    check_same_shape,
+)
+from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
+
+Objective = Literal["log_likelihood", "expected_iou"]
+
+
+class Fitted(NamedTuple):
+    """A layer's variables, and how they were found.
+
+    Attributes:
+      variables: as `layer.init` gives them, for `layer.apply`.
+      losses: float [steps + 1], the loss before each step and after the last.
+    """
+
+    variables: dict[str, Any]
+    losses: np.ndarray
+
+
+def fit_crf(
+    layer: CRFRNN,
+    images: jax.typing.ArrayLike,
+    logits: jax.typing.ArrayLike,
+    labels: jax.typing.ArrayLike,
+    *,
+    mask: jax.typing.ArrayLike | None = None,
+    objective: Objective = "log_likelihood",
+    ignore_label: int = 255,
+    frozen: Collection[str] = (),
+    steps: int = 20,
+    variables: dict[str, Any] | None = None,
+) -> Fitted:
+    """Fits weights, compatibility and, if the layer learns them, widths.
+
+    No network takes part: its logits are computed once. What is learned, and in which
+    form, is the layer's choice: `CRFRNN(21, weights_form="per_label",
+    learn_widths=True)`. All images go through the CRF several times a step, as L-BFGS
+    searches along a line.
+
+    Args:
+      layer: the CRF, with the widths and weights to start from.
+      images: [batch, height, width, channels] in 0..255.
+      logits: float [batch, height, width, labels], the network's.
+      labels: int [batch, height, width], the truth: 0..labels - 1 or `ignore_label`.
+      mask: bool [batch, height, width], where images of other sizes are padded; the
+        labels there do not count either.
+      objective: "log_likelihood", or "expected_iou" as in Krähenbühl and Koltun (2013).
+      ignore_label: label of the pixels that do not count.
+      frozen: names of parameters that stay as they are, such as "compatibility".
+      steps: of L-BFGS, at least 1.
+      variables: to start from, in place of the layer's own.
+
+    Returns:
+      The variables and the losses.
+
+    Raises:
+      ValueError: naming the argument that is wrong, or the loss is not finite at the
+        start.
+    """
+    check_choice("objective", objective, get_args(Objective))
+    check_at_least("steps", steps, 1)
+    check_integers("labels", labels)
+    check_same_shape("labels", labels, jnp.shape(logits)[:-1], "the logits' pixels,")
+    labels = jnp.asarray(labels)
+    if mask is not None:
+        labels = jnp.where(jnp.asarray(mask), labels, ignore_label)
+    if variables is None:
+        variables = dict(layer.init(jax.random.key(0), images, logits, mask))
+    params = variables["params"]
+    for name in frozen:
+        check_choice("frozen", name, tuple(params))
+    fixed = {name: value for name, value in params.items() if name in frozen}
+    learned = {name: value for name, value in params.items() if name not in frozen}
+    if not learned:
+        raise InputError(f"frozen: expected a parameter to be left, got {list(frozen)}")
+
+    def loss_of(learned, data):
+        images, logits, mask, labels = data
+        refined = layer.apply({"params": fixed | learned}, images, logits, mask)
+        arguments = {"logits": refined, "labels": labels, "ignore_label": ignore_label}
+        if objective == "expected_iou":
+            return expected_iou_loss(**arguments)
+        return softmax_cross_entropy(**arguments)
+
+    learned, losses = _minimise(loss_of, learned, (images, logits, mask, labels), steps)
+    return Fitted({**variables, "params": fixed | learned}, losses)
+
+
+def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:
+    """L-BFGS with optax's line search."""
+    optimizer = optax.lbfgs()
+
+    @jax.jit
+    def step(params, state, data):
+        def of_params(params):
+            return loss_of(params, data)
+
+        # What the line search has computed already is taken from the state.
+        value_and_grad = optax.value_and_grad_from_state(of_params)
+        value, gradient = value_and_grad(params, state=state)
+        updates, state = optimizer.update(
+            gradient, state, params, value=value, grad=gradient, value_fn=of_params
+        )
+        return optax.apply_updates(params, updates), state, value
+
+    state = optimizer.init(params)
+    losses = []
+    for _ in range(steps):
+        params, state, loss = step(params, state, data)
+        losses.append(float(loss))
+        if not np.isfinite(losses[0]):
+            raise InputError(
+                "logits, labels: expected a finite loss to start from, got "
+                f"{losses[0]}: is a label out of range, or a logit not finite?"
+            )
+    losses.append(float(jax.jit(loss_of)(params, data)))
+    return params, np.array(losses)
