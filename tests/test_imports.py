@@ -44,6 +44,7 @@ LAYERS = [
     "evaluation",
     "training",
     "predict",
+    "__main__",
 ]
 # The numeric core knows no framework: these come no sooner than the layer named.
 CORE = {"jax", "numpy"}
@@ -51,6 +52,9 @@ FIRST = "layers"
 
 
 def entry_of(path):
+    """A module's entry among the layers: commands may import from all of them."""
+    if path.name == "__main__.py":
+        return "__main__"
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -87,11 +91,7 @@ def test_imports_point_down(path):
 
 
 CORE_MODULES = [
-    path
-    for path in MODULES
-    if LAYERS.index(entry_of(path)) < LAYERS.index(FIRST)
-    # A command reads and writes files.
-    and path.name != "__main__.py"
+    path for path in MODULES if LAYERS.index(entry_of(path)) < LAYERS.index(FIRST)
 ]
 
 

@@ -11,6 +11,7 @@ from crfrnn_jax.writing import write_whole
 
 # Of all that a byte can say; by the rule, VOC's void, 255, is (224, 224, 192).
 _COLOURS = palette(256)
+_LINE = 4  # px
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
@@ -48,6 +49,15 @@ def save_labels(path: Path, labels: np.ndarray) -> None:
 def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
     """Writes the labels' colours over the image as a PNG."""
     _save_picture(path, Image.fromarray(overlay(image, labels)))
+
+
+def save_before_after(
+    path: Path, image: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> None:
+    """Writes a PNG of both overlays side by side, a white line between them."""
+    line = np.full((len(image), _LINE, 3), 255, np.uint8)
+    pictures = [overlay(image, before), line, overlay(image, after)]
+    _save_picture(path, Image.fromarray(np.concatenate(pictures, axis=1)))
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
