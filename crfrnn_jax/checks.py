@@ -16,6 +16,13 @@ class InputError(ValueError):
     """An argument, a key of a config or a file is wrong.
 
     The message names it, says what was expected and what came.
+
+    Examples:
+      >>> try:
+      ...     init_crf_params(0)
+      ... except InputError as error:
+      ...     print(error)
+      num_labels: expected at least 1, got 0
     """
 
 

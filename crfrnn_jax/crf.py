@@ -52,6 +52,11 @@ class CRFParams(NamedTuple):
 
     In `crf_rnn` all three may have a leading axis, [iterations, labels, labels], for
     parameters that the iterations do not share.
+
+    Examples:
+      >>> params = init_crf_params(2)
+      >>> params._replace(bilateral_weights=2 * params.bilateral_weights)[1].tolist()
+      [[10.0, 0.0], [0.0, 10.0]]
     """
 
     spatial_weights: jax.Array
@@ -64,6 +69,10 @@ def init_crf_params(num_labels: int) -> CRFParams:
 
     Raises:
       ValueError: `num_labels` is not an integer of at least 1.
+
+    Examples:
+      >>> init_crf_params(2).compatibility.tolist()
+      [[-1.0, -0.0], [-0.0, -1.0]]
     """
     check_at_least("num_labels", num_labels, 1)
     identity = jnp.eye(num_labels, dtype=jnp.float32)
@@ -117,6 +126,15 @@ def crf_rnn(
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
+
+    Examples:
+      >>> image = np.zeros((4, 6, 3), np.uint8)
+      >>> image[:, 3:] = 200
+      >>> logits = np.zeros((4, 6, 2), np.float32)
+      >>> logits[1, 1, 0] = logits[2, 4, 1] = 2  # all that is known
+      >>> refined = crf_rnn(image, logits, init_crf_params(2))
+      >>> refined.argmax(-1)[0].tolist()
+      [0, 0, 0, 1, 1, 1]
     """
     sizes = check_shape("image", image, "height width channels")
     sizes = {axis: sizes[axis] for axis in ("height", "width")}

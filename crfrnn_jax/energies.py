@@ -48,6 +48,16 @@ def labelling_energy(
 
     Raises:
       ValueError: naming the argument that is wrong, or a kernel that is not symmetric.
+
+    Examples:
+      >>> kernel = spatial_kernel((3,), 1.0, weights=1.0, normalisation="symmetric")
+      >>> logits = np.array([[1, 0], [0, 0], [1, 0]], np.float32)
+      >>> same, other = (
+      ...     labelling_energy(np.array([0, label, 0]), logits, [kernel])
+      ...     for label in (0, 1)
+      ... )
+      >>> bool(same < other)
+      True
     """
     check_model(logits, kernels, compatibility, mask)
     _check_symmetric(kernels)
@@ -86,6 +96,14 @@ def free_energy(
     References:
       Krähenbühl, Koltun, "Parameter Learning and Convergent Inference for Dense Random
       Fields", ICML 2013.
+
+    Examples:
+      >>> kernel = spatial_kernel((3,), 1.0, weights=1.0, normalisation="symmetric")
+      >>> logits = np.array([[1, 0], [0, 0], [1, 0]], np.float32)
+      >>> steps = mean_field_trajectory(logits, [kernel], damping=0.5)
+      >>> energies = [free_energy(step, logits, [kernel]) for step in steps]
+      >>> bool(energies[-1] < energies[0])
+      True
     """
     check_model(logits, kernels, compatibility, mask)
     _check_symmetric(kernels)
@@ -101,6 +119,10 @@ def map_labels(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
 
     Raises:
       ValueError: not floating, or without an axis of labels.
+
+    Examples:
+      >>> map_labels(np.array([[0.1, 2.0], [3.0, 1.0]], np.float32)).tolist()
+      [1, 0]
     """
     _check_marginal_logits(marginal_logits)
     return jnp.argmax(jnp.asarray(marginal_logits), axis=-1).astype(jnp.int32)
@@ -113,6 +135,11 @@ def marginal_entropy(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
 
     Raises:
       ValueError: not floating, or without an axis of labels.
+
+    Examples:
+      >>> logits = np.array([[0.0, 0.0], [50.0, 0.0]], np.float32)
+      >>> print(np.asarray(marginal_entropy(logits)).round(3))
+      [0.693 0.   ]
     """
     _check_marginal_logits(marginal_logits)
     return -jnp.sum(_q_log_q(jnp.asarray(marginal_logits)), axis=-1)

@@ -36,6 +36,12 @@ def exact_filter(
 
     Raises:
       ValueError: wrong rank, mismatched sizes or dtypes that are not floating.
+
+    Examples:
+      >>> features = np.array([[0.0], [2.0]], np.float32)
+      >>> filtered = exact_filter(features, np.array([[1.0], [0.0]], np.float32))
+      >>> print(np.asarray(filtered).round(3).ravel())
+      [1.    0.135]
     """
     sizes = check_shape("features", features, "points d")
     check_shape("values", values, "points channels", {"points": sizes["points"]})
@@ -75,6 +81,13 @@ def separable_filter(
 
     Raises:
       ValueError: an argument has the wrong rank, size, dtype or range.
+
+    Examples:
+      >>> impulse = np.zeros((9, 1), np.float32)
+      >>> impulse[4] = 1
+      >>> filtered = separable_filter((3, 3), 1.0, impulse)
+      >>> print(np.asarray(filtered).round(3).reshape(3, 3)[1])
+      [0.607 1.    0.607]
     """
     check_sides("shape", shape)
     check_positive("theta_gamma", theta_gamma)

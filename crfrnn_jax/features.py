@@ -43,6 +43,10 @@ def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Arr
     Raises:
       ValueError: `shape` is not positive integers, or the spacing not one positive
         number or one for each.
+
+    Examples:
+      >>> position_features((2, 2), spacing=(10.0, 1.0)).tolist()
+      [[0.0, 0.0], [1.0, 0.0], [0.0, 10.0], [1.0, 10.0]]
     """
     check_grid("shape", shape)
     spacing = as_array(spacing)
@@ -68,6 +72,10 @@ def spatial_features(
 
     Raises:
       ValueError: `shape` is not two positive numbers, or the width not positive.
+
+    Examples:
+      >>> spatial_features((1, 3), 2.0).tolist()
+      [[0.0, 0.0], [0.5, 0.0], [1.0, 0.0]]
     """
     check_sides("shape", shape)
     check_positive("theta_gamma", theta_gamma)
@@ -96,6 +104,10 @@ def image_features(
     Raises:
       ValueError: the image has another rank or no real numbers, or the spacing is
         wrong.
+
+    Examples:
+      >>> image_features(np.array([[[7, 8]], [[9, 0]]], np.uint8)).tolist()
+      [[0.0, 0.0, 7.0, 8.0], [0.0, 1.0, 9.0, 0.0]]
     """
     check_choice("dims", dims, tuple(_AXES))
     sizes = check_shape("image", image, f"{_AXES[dims]} channels")
@@ -128,6 +140,10 @@ def bilateral_features(
 
     Raises:
       ValueError: the image's rank is not 3, or a width is not positive.
+
+    Examples:
+      >>> bilateral_features(np.array([[[30], [60]]], np.uint8), 2.0, 10.0).tolist()
+      [[0.0, 0.0, 3.0], [0.5, 0.0, 6.0]]
     """
     check_positive("theta_alpha", theta_alpha)
     check_positive("theta_beta", theta_beta)

@@ -61,6 +61,15 @@ def filter_lattice(
       Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral
       Lattice", Eurographics 2010. Krähenbühl, Koltun, "Efficient Inference in Fully
       Connected CRFs with Gaussian Edge Potentials", NIPS 2011.
+
+    Examples:
+      >>> features = np.array([[0.0], [0.1], [9.0]], np.float32)
+      >>> values = np.array([[1.0], [3.0], [5.0]], np.float32)
+      >>> lattice = build_lattice(features)
+      >>> means = filter_lattice(lattice, values)
+      >>> means /= filter_lattice(lattice, np.ones_like(values))
+      >>> print(np.asarray(means).round(1).ravel())
+      [2. 2. 5.]
     """
     if not isinstance(lattice, Lattice):
         raise InputError(

@@ -69,6 +69,15 @@ def mean_field(
       Krähenbühl, Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian
       Edge Potentials", NIPS 2011. Zheng et al., "Conditional Random Fields as Recurrent
       Neural Networks", ICCV 2015.
+
+    Examples:
+      A signal of five samples, of which one is mistaken:
+
+      >>> signal = np.array([[0.0], [0.1], [0.0], [5.0], [5.1]], np.float32)
+      >>> logits = np.array([[1, 0], [0, 0.5], [1, 0], [0, 1], [0, 1]], np.float32)
+      >>> kernel = bilateral_kernel(signal, 3.0, 1.0, dims=1, weights=2.0)
+      >>> mean_field(logits, [kernel]).argmax(-1).tolist()
+      [0, 0, 0, 1, 1]
     """
     check_at_least("num_iterations", num_iterations, 0)
     check_model(logits, kernels, compatibility, mask, num_iterations)
@@ -108,6 +117,12 @@ def mean_field_trajectory(
 
     Raises:
       ValueError: as `mean_field` does.
+
+    Examples:
+      >>> kernel = spatial_kernel((4,), 1.0)
+      >>> logits = np.array([[1, 0], [0, 0.1], [1, 0], [1, 0]], np.float32)
+      >>> mean_field_trajectory(logits, [kernel]).argmax(-1)[:2].tolist()
+      [[0, 1, 0, 0], [0, 0, 0, 0]]
     """
     check_at_least("num_iterations", num_iterations, 0)
     check_model(logits, kernels, compatibility, mask, num_iterations)
@@ -131,6 +146,11 @@ class Converged(NamedTuple):
       num_iterations: int32 scalar, how many there were.
       change: float scalar, the largest change of a marginal by the last of them;
         infinite before the first.
+
+    Examples:
+      >>> result = mean_field_until(np.eye(2, dtype=np.float32), [spatial_kernel((2,))])
+      >>> bool(result.change <= 1e-3)
+      True
     """
 
     logits: jax.Array
@@ -167,6 +187,12 @@ def mean_field_until(
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
+
+    Examples:
+      >>> logits = np.array([[1, 0], [0, 0.1], [1, 0], [1, 0]], np.float32)
+      >>> result = mean_field_until(logits, [spatial_kernel((4,))], tolerance=1e-4)
+      >>> result.logits.argmax(-1).tolist(), bool(result.num_iterations < 100)
+      ([0, 0, 0, 0], True)
     """
     check_positive("tolerance", tolerance)
     check_at_least("max_iterations", max_iterations, 0)

@@ -41,6 +41,14 @@ def mean_field_step(
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
+
+    Examples:
+      >>> unary = jnp.array([[1.0, 0.0], [0.0, 0.1]])
+      >>> kernel = GaussianKernel(jnp.zeros((2, 1)), method="exact")
+      >>> mixing = -3 * jnp.eye(2)
+      >>> step = mean_field_step(unary, unary, [normalised_filter(kernel)], [mixing])
+      >>> step.argmax(-1).tolist()
+      [0, 0]
     """
     sizes = check_shape("unary", unary, "points labels")
     check_shape("current", current, "points labels", sizes)

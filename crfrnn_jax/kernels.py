@@ -65,6 +65,13 @@ class GaussianKernel:
         "separable", exact and fast, for the points of a regular grid.
       grid: with "separable", the grid's sides: its axes' coordinates, last axis first,
         are the features, as those of `position_features`.
+
+    Examples:
+      >>> points = np.array([[0.0], [1.0], [9.0]], np.float32)
+      >>> kernel = GaussianKernel(points, 2.0, weights=3.0, method="exact")
+      >>> means = normalised_filter(kernel)(jnp.array([[0.0], [1.0], [5.0]]))
+      >>> print(np.asarray(means).round(2).ravel())
+      [0.47 0.53 5.  ]
     """
 
     features: jax.typing.ArrayLike
@@ -97,6 +104,11 @@ def spatial_kernel(
 
     Raises:
       ValueError: the shape, the spacing or the width is wrong.
+
+    Examples:
+      >>> scan = spatial_kernel((20, 64, 64), 4.0, spacing=(5.0, 0.7, 0.7))  # in mm
+      >>> scan.features.shape
+      (81920, 3)
     """
     check_positive("theta_gamma", theta_gamma)
     return GaussianKernel(
@@ -136,6 +148,11 @@ def bilateral_kernel(
 
     Raises:
       ValueError: the image has another rank, or a width or the spacing is wrong.
+
+    Examples:
+      >>> multispectral = np.zeros((8, 9, 5), np.float32)
+      >>> bilateral_kernel(multispectral, 30.0, (10, 10, 10, 20, 20)).widths.tolist()
+      [30.0, 30.0, 10.0, 10.0, 10.0, 20.0, 20.0]
     """
     features = image_features(image, dims=dims, spacing=spacing)
     channels = features.shape[1] - dims
@@ -193,6 +210,11 @@ def normalised_filter(
 
     Raises:
       ValueError: the kernel or the mask is wrong, naming the field.
+
+    Examples:
+      >>> blur = normalised_filter(spatial_kernel((5,), 1.0, method="separable"))
+      >>> blur(jnp.ones((5, 1))).round(3).ravel().tolist()
+      [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     points = check_kernel("kernel", kernel)
     features = jnp.asarray(kernel.features).astype(dtype)

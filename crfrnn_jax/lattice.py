@@ -71,6 +71,11 @@ class Lattice(NamedTuple):
       overflowed: bool scalar, whether there were more vertices than the capacity that
         the caller gave, or, of features that span over 2^62 vertices of the lattice,
         two of them could not be told apart (once in millions of such lattices).
+
+    Examples:
+      >>> lattice = build_lattice(np.zeros((4, 2), np.float32))
+      >>> lattice.barycentric.shape, bool(lattice.overflowed)
+      ((3, 4), False)
     """
 
     barycentric: jax.Array
@@ -105,6 +110,11 @@ def build_lattice(
       ValueError: wrong rank, no points, d = 0, not floating, or a capacity below 1.
         Also if the lattice overflows, where that is known: under `jit` it comes with
         `overflowed` set and filters to NaN, never to a wrong number.
+
+    Examples:
+      >>> lattice = build_lattice(np.array([[0.3, 0.1]], np.float32))
+      >>> int(lattice.num_vertices)
+      3
     """
     sizes = check_shape("features", features, "points d")
     check_floating("features", features)

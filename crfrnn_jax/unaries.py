@@ -39,8 +39,9 @@ def logits_from_probabilities(
         known, outside of `jit`), or `lowest` is out of its range.
 
     Examples:
-      >>> logits_from_probabilities(np.array([[0.25, 0.75, 0.0]])).round(2).tolist()
-      [[-1.39, -0.29, -11.51]]
+      >>> logits = logits_from_probabilities(np.array([0.25, 0.75, 0.0]))
+      >>> print(np.asarray(logits).round(2))
+      [ -1.39  -0.29 -11.51]
     """
     check_floating("probabilities", probabilities)
     shape = jnp.shape(probabilities)
@@ -97,8 +98,10 @@ def unary_from_labels(
 
     Examples:
       >>> unary = unary_from_labels(np.array([0, 2, 255]), 0.8, 3, unknown=255)
-      >>> np.exp(unary).round(2).tolist()
-      [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.33, 0.33, 0.33]]
+      >>> print(np.exp(unary).round(2))
+      [[0.8  0.1  0.1 ]
+       [0.1  0.1  0.8 ]
+       [0.33 0.33 0.33]]
     """
     check_integers("labels", labels)
     check_at_least("num_labels", num_labels, 2)
