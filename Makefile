@@ -1,4 +1,5 @@
 # make train: set up, train the embedded default, evaluate it.   make test: the tests.
+# make lint, make docs: style and types; the site of the documentation.
 PYTHON ?= python3
 VENV := .venv
 WORKDIR ?= runs/shapes
@@ -7,7 +8,7 @@ EXTRAS ?= train,dev
 comma := ,
 SETUP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: setup train test lint clean
+.PHONY: setup train test lint docs clean
 
 setup: $(SETUP)
 
@@ -29,5 +30,10 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
+# The site of docs/ and the docstrings, into site/; a warning is an error.
+docs:
+	$(MAKE) setup EXTRAS=train,dev,docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
