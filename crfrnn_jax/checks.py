@@ -4,7 +4,8 @@ Only facts that are known while tracing are checked: ranks, sizes, dtypes, and t
 values of arguments that are not traced. They cost nothing at run time.
 """
 
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -145,10 +146,57 @@ def _check_array(name: str, array: jax.typing.ArrayLike) -> None:
         raise InputError(f"{name}: expected an array, got {type(array).__name__}")
 
 
+def check_integer(name: str, value: object) -> None:
+    """Raises InputError unless the value is an integer, which a boolean is not."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name}: expected an integer, got {shown(value)}")
+
+
+def check_number(
+    name: str, value: object, expected: str, holds: Callable[[float], bool]
+) -> None:
+    """Raises InputError unless the value is a number for which the condition holds.
+
+    Args:
+      name: the argument's name, for the message.
+      value: the argument; no array, not traced.
+      expected: the condition in words.
+      holds: the condition, False for NaN.
+    """
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not is_number or not holds(float(value)):
+        raise InputError(f"{name}: expected a number {expected}, got {shown(value)}")
+
+
+def as_numbers(name: str, values: object) -> jax.typing.ArrayLike:
+    """Real numbers in a list or a tuple as a float32 array, what is an array as it is.
+
+    Raises:
+      InputError: it is neither, or holds something else.
+    """
+    if not isinstance(values, list | tuple):
+        check_real(name, values)  # pyright: ignore[reportArgumentType]
+        return values  # pyright: ignore[reportReturnType]
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of other lengths within it
+        array = np.array(None)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name}: expected real numbers, got {shown(values)}")
+    return array.astype(np.float32)
+
+
+def shown(value: object) -> str:
+    """A value as it is shown in a message: not longer than a line."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape and dtype is not None:
+        return f"an array of shape {list(shape)} and dtype {dtype}"
+    return reprlib.repr(value)
+
+
 def check_at_least(name: str, value: int, lowest: int) -> None:
     """Raises InputError unless the value is an integer of at least `lowest`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name}: expected an integer, got {value!r}")
+    check_integer(name, value)
     if value < lowest:
         raise InputError(f"{name}: expected at least {lowest}, got {value}")
 
@@ -162,8 +210,9 @@ def check_keys(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises InputError unless the value is one of the choices."""
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {choices}, got {value!r}")
+    # An array would be compared element by element.
+    if not isinstance(value, str | int) or value not in choices:
+        raise InputError(f"{name}: expected one of {choices}, got {shown(value)}")
 
 
 def check_grid(name: str, shape: object) -> None:
@@ -173,7 +222,7 @@ def check_grid(name: str, shape: object) -> None:
     if not sides or not integers or min(sides) < 1:
         raise InputError(
             f"{name}: expected the sides of a grid, one or more integers of at least "
-            f"1, got {shape}"
+            f"1, got {shown(shape)}"
         )
 
 
@@ -183,5 +232,6 @@ def check_sides(name: str, shape: object) -> None:
     integers = all(isinstance(side, int | np.integer) for side in sides)
     if len(sides) != 2 or not integers or min(sides) < 1:
         raise InputError(
-            f"{name}: expected (height, width), integers of at least 1, got {shape}"
+            f"{name}: expected (height, width), integers of at least 1, got "
+            f"{shown(shape)}"
         )

@@ -17,7 +17,6 @@ from crfrnn_jax.checks import check_floating, check_positive, check_shape, check
 _BLOCK_ENTRIES = 2**22
 
 
-@jax.jit
 def exact_filter(
     features: jax.typing.ArrayLike, values: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -47,7 +46,11 @@ def exact_filter(
     check_shape("values", values, "points channels", {"points": sizes["points"]})
     check_floating("features", features)
     check_floating("values", values)
-    features, values = jnp.asarray(features), jnp.asarray(values)
+    return _exact_filter(features, values)
+
+
+@jax.jit
+def _exact_filter(features: jax.Array, values: jax.Array) -> jax.Array:
     dtype = np.promote_types(values.dtype, np.float32)
 
     @jax.checkpoint
@@ -56,7 +59,7 @@ def exact_filter(
         kernel = jnp.exp(-0.5 * squared_distance).astype(dtype)
         return jnp.matmul(kernel, values.astype(dtype), precision="highest")
 
-    block = max(1, _BLOCK_ENTRIES // sizes["points"])
+    block = max(1, _BLOCK_ENTRIES // len(features))
     return lax.map(filter_point, features, batch_size=block).astype(values.dtype)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from crfrnn_jax.checks import (
+    as_numbers,
     check_choice,
     check_grid,
     check_positive,
@@ -49,7 +49,7 @@ def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Arr
       [[0.0, 0.0], [1.0, 0.0], [0.0, 10.0], [1.0, 10.0]]
     """
     check_grid("shape", shape)
-    spacing = as_array(spacing)
+    spacing = as_numbers("spacing", spacing)
     check_positives("spacing", spacing, len(shape))
     dtype = _widest_float(spacing)
     steps = jnp.broadcast_to(jnp.asarray(spacing, dtype), (len(shape),))
@@ -168,13 +168,6 @@ def bilateral_widths(
     return jnp.concatenate(
         [jnp.broadcast_to(jnp.asarray(theta, dtype), (n,)) for theta, n in sides]
     )
-
-
-def as_array(numbers: Numbers) -> jax.typing.ArrayLike:
-    """Numbers in a list or a tuple as an array, all else as it is."""
-    if isinstance(numbers, Sequence):
-        return np.asarray(numbers, np.float32)
-    return numbers
 
 
 def _widest_float(*arrays) -> jnp.dtype:

@@ -21,7 +21,6 @@ from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
 
 
-@jax.jit
 def filter_lattice(
     lattice: Lattice,
     values: jax.typing.ArrayLike,
@@ -82,7 +81,13 @@ def filter_lattice(
         sizes = {"channels": sizes["channels"]}
         check_shape("mixing", mixing, "mixed channels", sizes)
         check_floating("mixing", mixing)
-    values = jnp.asarray(values)
+    return _filter_lattice(lattice, values, mixing)
+
+
+@jax.jit
+def _filter_lattice(
+    lattice: Lattice, values: jax.Array, mixing: jax.Array | None = None
+) -> jax.Array:
     # Sums over thousands of points would stop growing in a half-precision mantissa.
     dtype = np.promote_types(values.dtype, np.float32)
     if lattice.barycentric.dtype != dtype:
@@ -90,8 +95,7 @@ def filter_lattice(
     if mixing is None:
         filtered = _filter(lattice, values.astype(dtype))
     else:
-        mixing = jnp.asarray(mixing, dtype)
-        filtered = _filter_and_mix(lattice, values.astype(dtype), mixing)
+        filtered = _filter_and_mix(lattice, values.astype(dtype), mixing.astype(dtype))
     return filtered.astype(values.dtype)
 
 

@@ -54,6 +54,15 @@ def mean_field_step(
     check_shape("current", current, "points labels", sizes)
     check_floating("unary", unary)
     check_floating("current", current)
+    for name, given in (("filters", filters), ("mixings", mixings)):
+        if not isinstance(given, list | tuple):
+            raise InputError(f"{name}: expected a list, got {type(given).__name__}")
+    for i, filter_values in enumerate(filters):
+        if not callable(filter_values):
+            raise InputError(
+                f"filters[{i}]: expected one from normalised_filter, got "
+                f"{type(filter_values).__name__}"
+            )
     if len(filters) != len(mixings):
         raise InputError(
             f"mixings: expected one for each filter, {len(filters)}, got {len(mixings)}"

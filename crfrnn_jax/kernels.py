@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from crfrnn_jax.checks import (
     InputError,
+    as_numbers,
     check_choice,
     check_grid,
     check_mask,
@@ -22,7 +23,6 @@ from crfrnn_jax.checks import (
 from crfrnn_jax.exact import axis_kernel, exact_filter, filter_axes
 from crfrnn_jax.features import (
     Numbers,
-    as_array,
     bilateral_widths,
     image_features,
     position_features,
@@ -157,7 +157,7 @@ def bilateral_kernel(
     features = image_features(image, dims=dims, spacing=spacing)
     channels = features.shape[1] - dims
     check_positive("theta_alpha", theta_alpha)
-    theta_beta = as_array(theta_beta)
+    theta_beta = as_numbers("theta_beta", theta_beta)
     check_positives("theta_beta", theta_beta, channels)
     return GaussianKernel(
         features,

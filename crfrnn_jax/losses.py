@@ -11,7 +11,10 @@ from crfrnn_jax.checks import (
     InputError,
     check_choice,
     check_floating,
+    check_integer,
+    check_integers,
     check_mask,
+    check_number,
     check_shape,
 )
 from crfrnn_jax.kernels import (
@@ -58,9 +61,8 @@ def softmax_cross_entropy(
         argument is out of its range.
     """
     check_choice("reduction", reduction, get_args(Reduction))
-    if robustness < 0:
-        raise InputError(f"robustness: expected at least 0, got {robustness}")
-    logits = _checked(logits, labels)
+    check_number("robustness", robustness, "of at least 0", lambda r: 0 <= r < np.inf)
+    logits = _checked(logits, labels, ignore_label)
     valid = labels != ignore_label
     # An ignored pixel may hold anything, NaN too, which no weight would make zero.
     logits = jnp.where(valid[..., None], logits, 0)
@@ -109,7 +111,7 @@ def expected_iou_loss(
       Krähenbühl, Koltun, "Parameter Learning and Convergent Inference for Dense Random
       Fields", ICML 2013, section 5.
     """
-    logits = _checked(logits, labels)
+    logits = _checked(logits, labels, ignore_label)
     num_labels = logits.shape[-1]
     valid = labels != ignore_label
     marginals = jax.nn.softmax(jnp.where(valid[..., None], logits, 0))
@@ -127,14 +129,16 @@ def expected_iou_loss(
     return jnp.where(jnp.any(wrong), jnp.nan, missed)
 
 
-def _checked(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _checked(logits: jax.Array, labels: jax.Array, ignore_label: int) -> jax.Array:
     """The logits, at least float32; InputError if they and the labels do not agree."""
-    if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
+    check_floating("logits", logits)
+    check_integers("labels", labels)
+    check_integer("ignore_label", ignore_label)
+    if jnp.ndim(logits) == 0 or logits.shape[:-1] != jnp.shape(labels):
         raise InputError(
             f"labels: expected the shape of logits without its last axis, "
-            f"{list(logits.shape[:-1])}, got {list(labels.shape)}"
+            f"{list(jnp.shape(logits)[:-1])}, got {list(jnp.shape(labels))}"
         )
-    check_floating("logits", logits)
     # Half precision can't even count the pixels of a crop.
     return logits.astype(np.promote_types(logits.dtype, np.float32))
 

@@ -13,7 +13,9 @@ from crfrnn_jax.checks import (
     InputError,
     check_at_least,
     check_floating,
+    check_integer,
     check_integers,
+    check_number,
     check_real,
 )
 
@@ -45,12 +47,12 @@ def logits_from_probabilities(
     """
     check_floating("probabilities", probabilities)
     shape = jnp.shape(probabilities)
-    if not shape or shape[-1] == 0:
+    if not shape or 0 in shape:
         raise InputError(
-            f"probabilities: expected shape [*shape, labels], got {list(shape)}"
+            "probabilities: expected shape [*shape, labels], none of them 0, got "
+            f"{list(shape)}"
         )
-    if not 0 < lowest < 1:
-        raise InputError(f"lowest: expected above 0 and below 1, got {lowest}")
+    check_number("lowest", lowest, "above 0 and below 1", lambda p: 0 < p < 1)
     if not isinstance(probabilities, Tracer):
         check_probabilities(np.asarray(probabilities))
     probabilities = jnp.asarray(probabilities)
@@ -111,6 +113,8 @@ def unary_from_labels(
             f"confidence: expected a number, or the labels' shape "
             f"{list(jnp.shape(labels))}, got {list(jnp.shape(confidence))}"
         )
+    if unknown is not None:
+        check_integer("unknown", unknown)
     if unknown is not None and 0 <= unknown < num_labels:
         raise InputError(
             f"unknown: expected a number that is no label, of {num_labels}, got "

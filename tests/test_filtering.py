@@ -11,7 +11,7 @@ from oracles import (
 )
 from test_lattice import KINDS, POINTS, features_of
 
-from crfrnn_jax import build_lattice, filter_lattice, rooms
+from crfrnn_jax import build_lattice, filter_lattice, filtering, rooms
 
 VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
 MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
         _, transpose = jax.vjp(of_weights_and_values, *arguments)
         return tangent, *transpose(jnp.asarray(other))
 
-    filter_function = filter_lattice.__wrapped__
+    filter_function = filtering._filter_lattice.__wrapped__
     chosen = jax.jit(derivatives)(lattice.barycentric, values)
     monkeypatch.setattr(rooms, "_LEAST_ROWS", 2**30)
     whole = jax.jit(lambda *arguments: derivatives(*arguments))(

@@ -143,7 +143,10 @@ def test_the_robust_likelihood_adds_to_the_probability():
     ("options", "message"),
     [
         ({"reduction": "max"}, "reduction: expected one of .* got 'max'"),
-        ({"robustness": -0.1}, r"robustness: expected at least 0, got -0\.1"),
+        (
+            {"robustness": -0.1},
+            r"robustness: expected a number of at least 0, got -0\.1",
+        ),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

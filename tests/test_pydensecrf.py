@@ -173,14 +173,14 @@ PROBABILITIES = cases.SOFTMAX
         ),
         (
             lambda: make().addPairwiseBilateral(9, (1, 2), IMAGE, 3),
-            r"srgb: expected a number or 3, got \(1, 2\)",
+            r"srgb: expected one number or 3, got shape \(2,\)",
         ),
         (
             lambda: make().addPairwiseGaussian((1, 2, 3), 3),
-            "sxy: expected a number or 2",
+            "sxy: expected one number or 2",
         ),
-        (lambda: make().addPairwiseGaussian(0, 3), "sxy: expected positive finite"),
-        (lambda: make().addPairwiseGaussian("3", 3), "sxy: expected a number or 2"),
+        (lambda: make().addPairwiseGaussian(0, 3), "sxy: expected a positive finite"),
+        (lambda: make().addPairwiseGaussian("3", 3), "sxy: expected an array, got str"),
         (lambda: make().addPairwiseGaussian(3, np.ones(2)), r"compat: .*got \[2\]"),
         (lambda: make().addPairwiseGaussian(3, np.nan), "compat: expected finite"),
         (lambda: make().addPairwiseGaussian(3, "potts"), "compat: expected numbers"),
@@ -199,10 +199,13 @@ PROBABILITIES = cases.SOFTMAX
         (lambda: utils.unary_from_labels(cases.SEGMENTS, 3, 0.5), "labels: .*0..3"),
         (lambda: utils.unary_from_labels(-cases.SEGMENTS, 5, 0.5), "labels: .*-4..0"),
         (lambda: utils.unary_from_softmax(cases.SCORES), "sm: .*take the softmax"),
-        (lambda: utils.unary_from_softmax(PROBABILITIES, 2), "scale: expected above 0"),
+        (
+            lambda: utils.unary_from_softmax(PROBABILITIES, 2),
+            "scale: expected a number above 0",
+        ),
         (
             lambda: utils.unary_from_softmax(PROBABILITIES, clip=0),
-            "clip: expected above",
+            "clip: expected a number above",
         ),
         (
             lambda: utils.create_pairwise_gaussian((3,), (4, 5)),
@@ -210,7 +213,7 @@ PROBABILITIES = cases.SOFTMAX
         ),
         (
             lambda: utils.create_pairwise_gaussian((3,), (0,)),
-            "shape: expected positive",
+            "shape: expected the sides",
         ),
         (
             lambda: utils.create_pairwise_bilateral((3, 4), (9,), IMAGE, 2),

@@ -83,7 +83,7 @@ LABELS = np.array([0, 1, 2])
         (lambda: logits_from_probabilities(0.5), "probabilities: expected shape"),
         (
             lambda: logits_from_probabilities(np.array([0.5, 0.5]), lowest=0),
-            "lowest: expected above 0 and below 1, got 0",
+            "lowest: expected a number above 0 and below 1, got 0",
         ),
         (lambda: unary_from_labels(LABELS, 0.8, 2), "labels: expected 0..1, got 2"),
         (

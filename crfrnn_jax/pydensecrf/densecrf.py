@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crfrnn_jax.checks import InputError, check_at_least, check_choice, check_real
+from crfrnn_jax.checks import (
+    InputError,
+    as_numbers,
+    check_at_least,
+    check_choice,
+    check_positives,
+    check_real,
+)
 from crfrnn_jax.features import image_features, position_features
 from crfrnn_jax.inference import mean_field
 from crfrnn_jax.iterations import Model, set_up, step
@@ -327,12 +334,9 @@ class DenseCRF2D(DenseCRF):
 
 
 def _widths(name: str, widths: float | Sequence[float], count: int) -> np.ndarray:
-    given = np.asarray(widths)
-    if given.dtype.kind not in "iuf" or given.shape not in ((), (count,)):
-        raise InputError(f"{name}: expected a number or {count}, got {widths!r}")
-    if not ((given > 0) & (given < np.inf)).all():
-        raise InputError(f"{name}: expected positive finite numbers, got {widths!r}")
-    return np.broadcast_to(given, (count,)).astype(np.float32)
+    given = as_numbers(name, widths)
+    check_positives(name, given, count)
+    return np.broadcast_to(np.asarray(given, np.float32), (count,))
 
 
 def _marginals(logits: jax.Array) -> np.ndarray:

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from crfrnn_jax.checks import InputError, check_at_least, check_integers, check_real
+from crfrnn_jax.checks import (
+    InputError,
+    as_numbers,
+    check_at_least,
+    check_grid,
+    check_integer,
+    check_integers,
+    check_number,
+    check_positives,
+    check_real,
+    shown,
+)
 from crfrnn_jax.refine.arrays import as_numpy
 from crfrnn_jax.unaries import unary_from_labels as logits_of_labels
 
@@ -38,8 +49,7 @@ def unary_from_labels(
         raise InputError(
             f"labels: expected {lowest}..{highest}, got {wide.min()}..{wide.max()}"
         )
-    if not 0 < gt_prob < 1:
-        raise InputError(f"gt_prob: expected above 0 and below 1, got {gt_prob}")
+    check_number("gt_prob", gt_prob, "above 0 and below 1", lambda p: 0 < p < 1)
     wide = wide.reshape(-1) - zero_unsure
     unknown = -1 if zero_unsure else None
     logits = logits_of_labels(
@@ -75,10 +85,10 @@ def unary_from_softmax(
             f"sm: expected probabilities in 0..1, got {sm.min()}..{sm.max()}; take the "
             "softmax of scores first"
         )
-    if scale is not None and not 0 < scale <= 1:
-        raise InputError(f"scale: expected above 0 and at most 1, got {scale}")
-    if clip is not None and not 0 < clip < 1:
-        raise InputError(f"clip: expected above 0 and below 1, got {clip}")
+    if scale is not None:
+        check_number("scale", scale, "above 0, at most 1", lambda s: 0 < s <= 1)
+    if clip is not None:
+        check_number("clip", clip, "above 0 and below 1", lambda c: 0 < c < 1)
     probabilities = sm.astype(np.float64)
     if scale is not None:
         probabilities = scale * probabilities + (1 - scale) / len(sm)
@@ -122,9 +132,10 @@ def create_pairwise_gaussian(
     Raises:
       ValueError: they are not as many, or not positive.
     """
-    sides = tuple(shape)
-    if not sides or not all(isinstance(n, int | np.integer) and n > 0 for n in sides):
-        raise InputError(f"shape: expected positive integers, got {shape!r}")
+    is_vector = isinstance(shape, np.ndarray) and shape.ndim == 1
+    sides = shape.tolist() if is_vector else shape
+    check_grid("shape", sides)
+    sides = tuple(sides)
     widths = _widths("sdims", sdims, len(sides), "of the shape's axes")
     return (np.indices(sides).astype(np.float32).reshape(len(sides), -1)) / widths
 
@@ -149,24 +160,27 @@ def create_pairwise_bilateral(
     """
     image = as_numpy("img", img)
     check_real("img", image)
+    check_integer("chdim", chdim)
     if not -1 <= chdim < image.ndim or image.size == 0:
         raise InputError(
             f"chdim: expected -1 or an axis of img, {list(image.shape)}, got {chdim}"
         )
     channels = image[None] if chdim == -1 else np.moveaxis(image, chdim, 0)
     positions = create_pairwise_gaussian(sdims, channels.shape[1:])
-    if np.ndim(schan) == 0:
-        schan = [schan] * len(channels)
-    widths = _widths("schan", schan, len(channels), "of the channels")
+    given = np.asarray(as_numbers("schan", schan), np.float32)
+    if given.ndim == 0:
+        given = np.full(len(channels), given)
+    widths = _widths("schan", given, len(channels), "of the channels")
     colours = channels.astype(np.float32).reshape(len(channels), -1) / widths
     return np.concatenate([positions, colours])
 
 
 def _widths(name: str, widths: Any, count: int, whose: str) -> np.ndarray:
     """A column of positive widths."""
-    given = np.asarray(widths)
-    if given.shape != (count,) or given.dtype.kind not in "iuf":
-        raise InputError(f"{name}: expected {count} widths, {whose}, got {widths!r}")
-    if not ((given > 0) & (given < np.inf)).all():
-        raise InputError(f"{name}: expected positive finite numbers, got {widths!r}")
-    return given.astype(np.float32)[:, None]
+    given = np.asarray(as_numbers(name, widths), np.float32)
+    if given.shape != (count,):
+        raise InputError(
+            f"{name}: expected {count} widths, {whose}, got {shown(widths)}"
+        )
+    check_positives(name, given, count)
+    return given[:, None]
