@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
             compatibility_form="full",
             share_parameters=True,
             normalisation="softmax",
+            learn_widths=False,
         )
     )
     config.init = ConfigDict(dict(file="", skip=()))

@@ -43,6 +43,7 @@ def get_base(variant: str = "voc_sbd") -> Any:
             compatibility_form="full",
             share_parameters=True,
             normalisation="softmax",
+            learn_widths=False,
         )
     )
     config.init = ConfigDict(dict(file="", skip=()))

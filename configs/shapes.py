@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
             compatibility_form="full",
             share_parameters=True,
             normalisation="softmax",
+            learn_widths=False,
         )
     )
     # Weights to start from, if not from fresh ones; see docs/paper.md.
