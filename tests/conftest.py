@@ -1,4 +1,4 @@
-"""Strict promotion in the tests of the numeric core; one cache of compiled programs."""
+"""Strict promotion in the tests of the numeric core; programs shared and let go."""
 
 import os
 import shutil
@@ -49,6 +49,17 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_module():
+    """Lets go of a module's compiled programs at its end.
+
+    Each holds some of the memory maps that Linux allows a process, 65530; with those of
+    all modules a worker ran out of them, and crashed.
+    """
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -168,7 +168,11 @@ def test_the_examples_in_the_documentation_are_the_configs():
     del data.parts.coco
     for example, expected in zip(
         re.findall(r"```python\n(.*?)```", text, re.DOTALL),
-        (paper_data.get_data().parts.coco, data),
+        (
+            paper_data.get_data().parts.coco,
+            data,
+            paper_data.get_data("voc_sbd_coco"),
+        ),
         strict=True,
     ):
         config = ConfigDict()
