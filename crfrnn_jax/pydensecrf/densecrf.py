@@ -24,7 +24,7 @@ from crfrnn_jax.checks import (
 from crfrnn_jax.features import image_features, position_features
 from crfrnn_jax.inference import mean_field
 from crfrnn_jax.iterations import Model, set_up, step
-from crfrnn_jax.kernels import GaussianKernel, check_kernel
+from crfrnn_jax.kernels import GaussianKernel, KernelNormalisation, check_kernel
 from crfrnn_jax.refine.arrays import as_numpy
 
 
@@ -53,7 +53,7 @@ NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
 NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
 NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
 
-_NORMALISATIONS = {
+_NORMALISATIONS: dict[NormalizationType, KernelNormalisation] = {
     NO_NORMALIZATION: "none",
     NORMALIZE_BEFORE: "before",
     NORMALIZE_AFTER: "after",

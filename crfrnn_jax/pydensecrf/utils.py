@@ -132,10 +132,10 @@ def create_pairwise_gaussian(
     Raises:
       ValueError: they are not as many, or not positive.
     """
-    is_vector = isinstance(shape, np.ndarray) and shape.ndim == 1
-    sides = shape.tolist() if is_vector else shape
-    check_grid("shape", sides)
-    sides = tuple(sides)
+    if isinstance(shape, np.ndarray) and shape.ndim == 1:
+        shape = shape.tolist()
+    check_grid("shape", shape)
+    sides = tuple(shape)
     widths = _widths("sdims", sdims, len(sides), "of the shape's axes")
     return (np.indices(sides).astype(np.float32).reshape(len(sides), -1)) / widths
 
