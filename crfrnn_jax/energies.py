@@ -78,7 +78,8 @@ def free_energy(
 
     The expected energy less the entropy, E_Q[E(x)] - H(Q): the Kullback-Leibler
     divergence of Q from the CRF's distribution, up to the constant log Z, which no
-    inference can change. Inference with enough damping lowers it in every iteration.
+    inference can change. Inference with enough damping lowers it in every iteration, if
+    the matrices are symmetric, too.
 
     Args:
       marginal_logits: float [*shape, labels], as `mean_field` returns them.
@@ -148,7 +149,8 @@ def marginal_entropy(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
 @jax.jit
 def _labelling_energy(labels, logits, kernels, compatibility, mask):
     model = set_up(logits, kernels, compatibility, mask)
-    labels = labels.reshape(-1)
+    # Of 8 bits, one-hot labels would wrap.
+    labels = labels.reshape(-1).astype(jnp.int32)
     num_labels = model.unary.shape[1]
     one_hot = jax.nn.one_hot(labels, num_labels, dtype=model.unary.dtype)
     wrong = (labels < 0) | (labels >= num_labels)
@@ -170,7 +172,8 @@ def _free_energy(marginal_logits, logits, kernels, compatibility, mask):
 
 def _expected_energy(model: Model, marginals: jax.Array) -> jax.Array:
     # Nothing where a logit is -inf, unless the label is taken.
-    energy = -jnp.sum(jnp.where(marginals == 0, 0, marginals * model.unary))
+    taken = jnp.where(marginals == 0, 0, model.unary)
+    energy = -jnp.sum(marginals * taken)
     for filter_values, mixing in zip(model.filters, model.mixings, strict=True):
         energy += jnp.sum(marginals * filter_values(marginals, mixing)) / 2
     return energy
@@ -180,8 +183,9 @@ def _q_log_q(logits: jax.Array) -> jax.Array:
     """Q log Q of a softmax, 0 where Q is."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     log_q = jax.nn.log_softmax(logits)
-    # Where a logit is -inf, as of a probability of 0.
-    return jnp.where(log_q == -jnp.inf, 0, jnp.exp(log_q) * log_q)
+    # Where a logit is -inf, as of a probability of 0: in the derivative, too.
+    log_q = jnp.where(log_q == -jnp.inf, 0, log_q)
+    return jnp.where(logits == -jnp.inf, 0, jnp.exp(log_q) * log_q)
 
 
 def _check_marginal_logits(marginal_logits: jax.typing.ArrayLike) -> None:

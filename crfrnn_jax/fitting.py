@@ -13,7 +13,10 @@ from crfrnn_jax.checks import (
     check_at_least,
     check_choice,
     check_integers,
+    check_keys,
+    check_mask,
     check_same_shape,
+    check_shape,
 )
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
@@ -75,13 +78,18 @@ def fit_crf(
     """
     check_choice("objective", objective, get_args(Objective))
     check_at_least("steps", steps, 1)
+    check_shape("labels", labels, "batch height width")
     check_integers("labels", labels)
     check_same_shape("labels", labels, jnp.shape(logits)[:-1], "the logits' pixels,")
-    labels = jnp.asarray(labels)
+    labels = jnp.asarray(labels).astype(jnp.int32)
     if mask is not None:
+        axes = ("batch", "height", "width")
+        sizes = dict(zip(axes, labels.shape, strict=True))
+        check_mask("mask", mask, " ".join(axes), sizes)
         labels = jnp.where(jnp.asarray(mask), labels, ignore_label)
     if variables is None:
         variables = dict(layer.init(jax.random.key(0), images, logits, mask))
+    check_keys("variables", variables, ("params",))
     params = variables["params"]
     for name in frozen:
         check_choice("frozen", name, tuple(params))

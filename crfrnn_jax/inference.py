@@ -55,8 +55,8 @@ def mean_field(
         normaliser, and keep their logits, whatever they hold.
       num_iterations: at least 0; 0 returns the logits.
       damping: at least 0 and below 1, the share of the logits so far that an iteration
-        keeps. With kernels whose filter is symmetric, enough of it makes every
-        iteration lower `free_energy`.
+        keeps. With kernels whose filter is symmetric, and symmetric matrices
+        compatibility @ weights, enough of it makes every iteration lower `free_energy`.
 
     Returns:
       Logits [*shape, labels] of the last iteration, not normalised; float32, or in
@@ -205,7 +205,7 @@ def mean_field_until(
         mask,
         _or_none(damping),
         tolerance,
-        int(max_iterations),
+        min(int(max_iterations), 2**31 - 1),
     )
 
 

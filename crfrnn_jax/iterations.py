@@ -185,7 +185,11 @@ def step(
     if damping is None:
         return updated
     damping = jnp.asarray(damping).astype(updated.dtype)
-    return damping * current + (1 - damping) * updated
+    # A logit of -inf stays, whatever the damping; 0 times it would be no number.
+    moves = jnp.isfinite(updated)
+    towards = jnp.where(moves, updated, 0)
+    damped = damping * jnp.where(moves, current, 0) + (1 - damping) * towards
+    return jnp.where(moves, damped, updated)
 
 
 def iterate(

@@ -42,7 +42,7 @@ KernelNormalisation = Literal["none", "before", "after", "symmetric"]
     data_fields=("features", "widths", "weights"),
     meta_fields=("normalisation", "method", "grid"),
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianKernel:
     """A Gaussian kernel between points, and the weights of its messages.
 
@@ -55,7 +55,9 @@ class GaussianKernel:
     normalisation, method or grid compiles anew.
 
     Attributes:
-      features: real [points, d], of any kind.
+      features: real [points, d], of any kind. They are computed with in float32, or in
+        JAX's 64-bit mode in float64 if the logits are: of coordinates that are large
+        beside their differences, such as a map's, subtract the mean first.
       widths: one positive number, or [d] for one each, in the features' units.
       weights: of the messages between labels: one number, [labels] for one each, or
         [labels, labels], row = label that receives. In the mean field also
@@ -202,7 +204,8 @@ def normalised_filter(
       kernel: its weights are not used.
       dtype: float32 or float64, of the values to be filtered.
       mask: bool [points], False at points that neither send nor receive; they receive
-        0, and may hold any features. None is all True.
+        0, and may hold any features but with "separable", whose coordinates must be
+        those of the grid. None is all True.
 
     Returns:
       A function of values [points, channels], and of a matrix [mixed, channels] by
@@ -272,7 +275,8 @@ def _unnormalised(
         # Where a valid point lies, padding makes no vertex of its own, through which
         # the valid ones would be blurred. Replaced before the division, since NaN
         # would go from there into the derivative of the widths.
-        features = jnp.where(mask, features, features[jnp.argmax(mask)])
+        valid = jnp.where(jnp.any(mask), features[jnp.argmax(mask)], 0)
+        features = jnp.where(mask, features, valid)
     features = features / (widths if widths.ndim == 0 else widths[None])
     if kernel.method == "exact":
         return _mix_before(partial(exact_filter, features))

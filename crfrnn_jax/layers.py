@@ -89,12 +89,14 @@ class CRFRNN(nn.Module):
             and 10 at test in the paper).
 
         Returns:
-          Logits, float32 [batch, height, width, num_labels].
+          Logits [batch, height, width, num_labels]; float32, or in JAX's 64-bit mode
+          float64 if the logits are.
 
         Raises:
           ValueError: naming the argument whose rank, size, dtype or value is wrong.
         """
         check_at_least("num_labels", self.num_labels, 1)
+        check_at_least("num_iterations", self.num_iterations, 0)
         sizes = check_shape("images", images, "batch height width channels")
         del sizes["channels"]
         if mask is not None:

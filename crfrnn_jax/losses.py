@@ -15,6 +15,7 @@ from crfrnn_jax.checks import (
     check_integers,
     check_mask,
     check_number,
+    check_real,
     check_shape,
 )
 from crfrnn_jax.kernels import (
@@ -63,12 +64,14 @@ def softmax_cross_entropy(
     check_choice("reduction", reduction, get_args(Reduction))
     check_number("robustness", robustness, "of at least 0", lambda r: 0 <= r < np.inf)
     logits = _checked(logits, labels, ignore_label)
+    labels = labels.astype(jnp.int32)
     valid = labels != ignore_label
     # An ignored pixel may hold anything, NaN too, which no weight would make zero.
     logits = jnp.where(valid[..., None], logits, 0)
     labels = jnp.where(valid, labels, 0)
     weights = valid.astype(logits.dtype)
     if class_weights is not None:
+        check_real("class_weights", class_weights)
         check_shape(
             "class_weights", class_weights, "labels", {"labels": logits.shape[-1]}
         )
@@ -76,7 +79,9 @@ def softmax_cross_entropy(
     # Through one-hot labels: the derivative of a gather by label is a scatter, which is
     # slow on every backend.
     truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    losses = -jnp.sum(truth * jax.nn.log_softmax(logits), axis=-1)
+    # A logit of another label may be -inf.
+    log_q = jnp.where(truth > 0, jax.nn.log_softmax(logits), 0)
+    losses = -jnp.sum(log_q, axis=-1)
     if robustness > 0:
         losses = -jnp.logaddexp(-losses, np.log(robustness))
     known = (labels >= 0) & (labels < logits.shape[-1])
@@ -113,6 +118,7 @@ def expected_iou_loss(
     """
     logits = _checked(logits, labels, ignore_label)
     num_labels = logits.shape[-1]
+    labels = labels.astype(jnp.int32)
     valid = labels != ignore_label
     marginals = jax.nn.softmax(jnp.where(valid[..., None], logits, 0))
     truth = jax.nn.one_hot(labels, num_labels, dtype=logits.dtype)
@@ -199,7 +205,7 @@ def dense_crf_loss(
             image, theta_alpha, theta_beta, normalisation=normalisation, method=method
         )
         filter_values = normalised_filter(kernel, mask=mask)
-        ones = jnp.ones((len(marginals), 1))
+        ones = jnp.ones((len(marginals), 1), jnp.float32)
         # What comes from all pixels, less what comes from those of the same label.
         agreement = jnp.sum(marginals * filter_values(marginals))
         return jnp.sum(filter_values(ones)) - agreement

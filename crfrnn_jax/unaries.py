@@ -30,8 +30,8 @@ def logits_from_probabilities(
 
     Args:
       probabilities: float [*shape, labels], that add up to 1 over the labels.
-      lowest: above 0 and below 1; those below count as this much, so that 0 does not
-        become minus infinity.
+      lowest: at least 1.2e-38 and below 1; those below count as this much, so that 0
+        does not become minus infinity.
 
     Returns:
       float [*shape, labels], at least float32.
@@ -52,7 +52,9 @@ def logits_from_probabilities(
             "probabilities: expected shape [*shape, labels], none of them 0, got "
             f"{list(shape)}"
         )
-    check_number("lowest", lowest, "above 0 and below 1", lambda p: 0 < p < 1)
+    tiny = float(np.finfo(np.float32).tiny)
+    expected = f"of at least {tiny:.2g} and below 1"
+    check_number("lowest", lowest, expected, lambda p: tiny <= p < 1)
     if not isinstance(probabilities, Tracer):
         check_probabilities(np.asarray(probabilities))
     probabilities = jnp.asarray(probabilities)
@@ -121,10 +123,11 @@ def unary_from_labels(
             f"{unknown}"
         )
     if not isinstance(confidence, Tracer):
-        _check_confidence(np.asarray(confidence))
+        _check_confidence(np.asarray(confidence, np.float32))
     if not isinstance(labels, Tracer):
         _check_labels(np.asarray(labels), num_labels, unknown)
-    labels = jnp.asarray(labels)
+    # Of 8 bits, 255 and -1 would be one, and one-hot labels wrap.
+    labels = jnp.asarray(labels).astype(jnp.int32)
     confidence = jnp.asarray(confidence, jnp.float32)
     confidence = jnp.broadcast_to(confidence, labels.shape)[..., None]
     is_label = jax.nn.one_hot(labels, num_labels, dtype=jnp.bool_)
@@ -141,8 +144,8 @@ def unary_from_labels(
 def _check_confidence(confidence: np.ndarray) -> None:
     if not ((confidence > 0) & (confidence < 1)).all():
         raise InputError(
-            f"confidence: expected above 0 and below 1, got {confidence.min()}.."
-            f"{confidence.max()}"
+            "confidence: expected above 0 and below 1 in float32, got "
+            f"{confidence.min()}..{confidence.max()}"
         )
 
 

@@ -181,7 +181,14 @@ def test_impossible_labels_cost_infinitely_and_others_nothing():
     finite = labelling_energy(labels, logits, KERNELS)
     np.testing.assert_allclose(finite, labelling_energy(labels, LOGITS, KERNELS))
     assert labelling_energy(labels + 1, logits, KERNELS) == np.inf
-    assert np.isfinite(free_energy(logits, logits, KERNELS))
+    value, gradient = jax.value_and_grad(free_energy)(logits, logits, KERNELS)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    wide = labelling_energy(labels, np.zeros((POINTS, 300), np.float32), KERNELS)
+    narrow = labelling_energy(
+        labels.astype(np.uint8), np.zeros((POINTS, 300), np.float32), KERNELS
+    )
+    np.testing.assert_array_equal(narrow, wide)
 
 
 def test_map_and_entropy():

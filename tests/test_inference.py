@@ -186,6 +186,23 @@ def test_masked_points_change_nothing_in_value_and_gradient():
         np.testing.assert_allclose(ours, theirs, atol=2e-4 * scale)
 
 
+@pytest.mark.parametrize("damping", [np.float32(0), 0.5])
+def test_impossible_labels_stay_so_with_any_damping(damping):
+    logits = LOGITS.copy()
+    logits[3, 1] = -np.inf
+
+    def loss(damping):
+        refined = mean_field(logits, KERNELS, damping=damping)
+        return jnp.sum(jnp.delete(refined, 3, axis=0)), refined
+
+    (_, refined), gradient = jax.value_and_grad(loss, has_aux=True)(
+        jnp.asarray(damping)
+    )
+    assert refined[3, 1] == -np.inf
+    assert np.isfinite(np.delete(refined.ravel(), 3 * LABELS + 1)).all()
+    assert np.isfinite(gradient)
+
+
 def test_inference_stops_when_nothing_changes():
     kernels = [KERNELS[3]]
     result = mean_field_until(LOGITS, kernels, tolerance=1e-4, max_iterations=200)

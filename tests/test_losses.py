@@ -219,3 +219,30 @@ def test_the_expected_iou_of_nothing_is_zero_and_of_wrong_labels_nan():
     assert np.isnan(
         expected_iou_loss(logits=logits * 0 + 1, labels=wrong, ignore_label=255)
     )
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, expected_iou_loss])
+def test_labels_of_eight_bits_do_not_wrap(loss):
+    """Of 300 classes, nor where they are compared with what no byte can hold."""
+    logits = RNG.normal(size=(7, 300)).astype(np.float32)
+    labels = np.array([5, 0, 255, 44, 200, 43, 17])
+    wide, narrow = (
+        loss(logits=logits, labels=labels.astype(dtype), ignore_label=-1)
+        for dtype in (np.int32, np.uint8)
+    )
+    np.testing.assert_array_equal(narrow, wide)
+    few = logits[:, :10]
+    assert np.isnan(
+        loss(logits=few, labels=jnp.asarray(labels, jnp.uint8), ignore_label=-1)
+    )
+
+
+def test_impossible_labels_cost_nothing_where_they_are_not_the_truth():
+    logits = np.array([[0, -np.inf], [1, 2]], np.float32)
+    loss, gradient = jax.value_and_grad(
+        lambda logits: softmax_cross_entropy(
+            logits=logits, labels=np.array([0, 0]), ignore_label=255
+        )
+    )(logits)
+    np.testing.assert_allclose(loss, np.log1p(np.e) / 2, rtol=1e-6)
+    assert np.isfinite(gradient).all()

@@ -193,6 +193,11 @@ PROBABILITIES = cases.SOFTMAX
             lambda: make().addPairwiseEnergy(np.zeros((204, 2)), 3),
             r"features: expected \[d, points\], \[d, 204\], got \[204, 2\]",
         ),
+        (
+            lambda: make().addPairwiseEnergy(np.full((1, 204), np.nan), 3),
+            "features: expected finite numbers",
+        ),
+        (lambda: make(np.full((3, 204), 1e39)), "u: expected a finite energy of each"),
         (lambda: make().inference(-1), "niter: expected at least 0, got -1"),
         (lambda: make().klDivergence(np.ones((204, 3))), r"Q: .*got \[204, 3\]"),
         (lambda: utils.unary_from_labels(cases.SEGMENTS, 4, 1), "gt_prob: expected"),

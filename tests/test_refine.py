@@ -44,6 +44,7 @@ def test_refined_probabilities_are_the_references(normalisation):
         IMAGE, logits=LOGITS, **OPTIONS, normalisation=normalisation, num_iterations=3
     )
     assert isinstance(refined, np.ndarray)
+    assert refined.flags.writeable
     assert refined.dtype == np.float32
     truth = reference(IMAGE, LOGITS, normalisation, 3)
     assert np.abs(truth - PROBABILITIES).max() > 0.05
@@ -210,6 +211,11 @@ def test_it_is_not_touched_by_the_64_bit_mode():
         ({"logits": LOGITS[None, None]}, r"got \[1, 1, 5, 6, 3\]"),
         ({"logits": LOGITS.argmax(-1)}, "logits: expected floating-point values"),
         ({"logits": LOGITS * np.inf}, "logits: expected finite numbers"),
+        ({"logits": np.abs(LOGITS) * -np.inf}, "logits: .* finite one of each pixel"),
+        (
+            {"logits": LOGITS.astype(np.float64) * 1e39},
+            "logits: expected finite numbers",
+        ),
         ({"mask": np.ones((5, 6))}, "mask: expected True and False"),
         ({"mask": np.ones((6, 5), bool)}, r"mask: expected shape .*got \[6, 5\]"),
         ({"theta_alpha": 0}, "theta_alpha: expected a positive finite number"),

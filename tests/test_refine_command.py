@@ -115,6 +115,9 @@ def test_files_that_are_there_are_kept_unless_forced(files, capsys):
         ("photo.png", "absent.npy", [], "absent.npy"),
         ("photo.png", "absent.png", [], "absent.png: expected a readable image"),
         ("photo.png", "broken.npy", [], "broken.npy: expected an array of numpy's"),
+        ("photo.png", "empty.npy", [], "empty.npy: expected an array of numpy's"),
+        ("photo.png", "many.npy", [], "many.npy: expected at most 256 labels"),
+        ("photo.png", "labels.png", ["--overlay=OUT"], "expected another name"),
         ("photo.png", "pickled.npy", [], "pickled.npy: expected an array of numpy's"),
         ("photo.png", "small.npy", [], "image: expected .*probabilities' pixels"),
         ("photo.png", "logits.npy", [], "give them as logits"),
@@ -131,7 +134,10 @@ def test_what_is_wrong_is_one_line(files, capsys, image, segmentation, flags, me
     np.save(files / "pickled.npy", np.array([print], object), allow_pickle=True)
     np.save(files / "small.npy", PROBABILITIES[1:])
     Image.fromarray(0 * MASK).save(files / "zeros.png")
+    (files / "empty.npy").write_bytes(b"")
+    np.save(files / "many.npy", np.full((HEIGHT, WIDTH, 257), 1 / 257, np.float32))
     out = files / "out.png"
+    flags = [flag.replace("OUT", str(out)) for flag in flags]
     paths = [str(files / image), str(files / segmentation)]
     assert main([*paths, "--out", str(out), *flags]) == 1
     error = capsys.readouterr().err

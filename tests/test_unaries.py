@@ -61,6 +61,14 @@ def test_under_jit_labels_out_of_range_are_nan():
     assert np.isnan(result).all(1).tolist() == [False, True, True, False]
 
 
+def test_labels_of_eight_bits_do_not_wrap():
+    labels = np.array([5, 255], np.uint8)
+    unary = unary_from_labels(labels, 0.9, 300)
+    assert (np.exp(unary) > 0.5).sum(1).tolist() == [1, 1]
+    under_jit = jax.jit(lambda labels: unary_from_labels(labels, 0.9, 3, unknown=-1))
+    assert np.isnan(under_jit(labels[1:])).all()
+
+
 LABELS = np.array([0, 1, 2])
 
 
@@ -83,7 +91,7 @@ LABELS = np.array([0, 1, 2])
         (lambda: logits_from_probabilities(0.5), "probabilities: expected shape"),
         (
             lambda: logits_from_probabilities(np.array([0.5, 0.5]), lowest=0),
-            "lowest: expected a number above 0 and below 1, got 0",
+            "lowest: expected a number of at least .* and below 1, got 0",
         ),
         (lambda: unary_from_labels(LABELS, 0.8, 2), "labels: expected 0..1, got 2"),
         (
@@ -91,7 +99,15 @@ LABELS = np.array([0, 1, 2])
             "labels: expected 0..2 or 7, unknown, got -1",
         ),
         (lambda: unary_from_labels(LABELS * 1.0, 0.8, 3), "labels: expected integers"),
+        (
+            lambda: logits_from_probabilities(np.array([0.5, 0.5]), lowest=1e-50),
+            "lowest: expected a number of at least 1.2e-38",
+        ),
         (lambda: unary_from_labels(LABELS, 1.0, 3), "confidence: expected above 0"),
+        (
+            lambda: unary_from_labels(LABELS, 1 - 1e-9, 3),
+            "confidence: expected above 0",
+        ),
         (lambda: unary_from_labels(LABELS, np.ones(2), 3), "confidence: expected a"),
         (lambda: unary_from_labels(LABELS, 0.8, 1), "num_labels: expected at least 2"),
         (

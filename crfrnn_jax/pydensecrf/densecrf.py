@@ -101,6 +101,8 @@ class DenseCRF:
                 f"u: expected [labels, points], {list(expected)}, got "
                 f"{list(energies.shape)}"
             )
+        with np.errstate(over="ignore"):
+            energies = energies.astype(np.float32)
         if np.isnan(energies).any() or np.isneginf(energies).any():
             raise InputError("u: expected energies above minus infinity, got NaN or it")
         if np.isposinf(energies).all(axis=0).any():
@@ -133,9 +135,10 @@ class DenseCRF:
                 f"features: expected [d, points], [d, {self._nvar}], got "
                 f"{list(features.shape)}"
             )
-        self._add(
-            np.asarray(features, np.float32).T, 1.0, compat, kernel, normalization
-        )
+        features = np.asarray(features, np.float32)
+        if not np.isfinite(features).all():
+            raise InputError("features: expected finite numbers, got NaN or infinity")
+        self._add(features.T, 1.0, compat, kernel, normalization)
 
     def inference(self, niter: int) -> np.ndarray:
         """Marginals after so many iterations, float32 [labels, points]."""
@@ -163,6 +166,8 @@ class DenseCRF:
           tmp1: its logits are left here.
           tmp2: not used.
         """
+        if not isinstance(Q, np.ndarray) or not Q.flags.writeable:
+            raise InputError("Q: expected an array of NumPy's that can be written to")
         current = jnp.log(jnp.asarray(self._checked(Q)).T)
         logits = self._logits
         if self._kernels:

@@ -124,9 +124,13 @@ def _check_endings(
 
 
 def _check_free(options: argparse.Namespace) -> None:
-    for path in (options.out, options.overlay, options.before_after):
-        if path is not None and path.exists() and not options.force:
+    given = [options.out, options.overlay, options.before_after]
+    paths = [path.absolute() for path in given if path is not None]
+    for path in paths:
+        if path.exists() and not options.force:
             raise InputError(f"{path}: expected no such file; --force replaces it")
+        if paths.count(path) > 1:
+            raise InputError(f"{path}: expected another name for each file to write")
 
 
 def _read_scores(options: argparse.Namespace) -> dict[str, np.ndarray]:
@@ -136,7 +140,7 @@ def _read_scores(options: argparse.Namespace) -> dict[str, np.ndarray]:
         return {"logits": _logits_of_labels(read_mask(path), options)}
     try:
         array = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise InputError(
             f"{path}: expected an array of numpy's, got: {error}"
         ) from error
@@ -161,6 +165,12 @@ def _write(
     refined: np.ndarray,
 ) -> None:
     before, after = scores.argmax(-1), refined.argmax(-1)
+    is_drawn = options.overlay or options.before_after or options.out.suffix == ".png"
+    if is_drawn and refined.shape[-1] > 256:
+        raise InputError(
+            f"{options.segmentation}: expected at most 256 labels, as a picture has, "
+            f"got {refined.shape[-1]}; --out FILE.npy alone takes more"
+        )
     if options.out.suffix.lower() == ".npy":
         save_array(options.out, refined)
     else:

@@ -27,7 +27,7 @@ def _read(name: str, array: Any) -> np.ndarray:
     try:
         if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
             return np.asarray(array)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, ValueError, OSError) as error:
         # PyTorch's, on a GPU or in bfloat16: the other way may do.
         if not hasattr(array, "__dlpack__"):
             raise _unreadable(name, array, error) from error

@@ -122,7 +122,7 @@ def refine(
     spatial_method = method if spatial_method is None else spatial_method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
     _check_values(image, name, scores, mask, max_intensity)
-    return np.asarray(
+    return np.array(  # that may be written to
         _refine(
             image,
             scores,
@@ -172,8 +172,8 @@ def _check_values(
         return
     if name == "probabilities":
         check_probabilities(scores)
-    elif np.isnan(scores).any() or np.isposinf(scores).any():
-        raise InputError("logits: expected finite numbers, got NaN or infinity")
+    else:
+        _check_logits(scores)
     lowest, highest = float(image.min()), float(image.max())
     if not 0 <= lowest <= highest <= max_intensity:
         raise InputError(
@@ -187,6 +187,16 @@ def _check_values(
             f"image: expected intensities in 0..255, got {lowest:g}..{highest:g}; if "
             "they are in 0..1 say max_intensity=1"
         )
+
+
+def _check_logits(logits: np.ndarray) -> None:
+    """A label may be impossible, -inf, but not all of a pixel's."""
+    with np.errstate(over="ignore"):
+        logits = logits.astype(np.float32)
+    if np.isnan(logits).any() or np.isposinf(logits).any():
+        raise InputError("logits: expected finite numbers, got NaN or infinity")
+    if np.isneginf(logits).all(axis=-1).any():
+        raise InputError("logits: expected a finite one of each pixel, got all -inf")
 
 
 @partial(
