@@ -165,14 +165,12 @@ def crf_rnn(
     )
 
 
-def _check_params(
-    params: CRFParams, labels: int, num_iterations: int | None = None
-) -> None:
-    """Checks the matrices; with `num_iterations` there may be as many of each."""
+def _check_params(params: CRFParams, labels: int, num_iterations: int) -> None:
+    """Checks the matrices: one of each, or one of each for every iteration."""
     if not isinstance(params, CRFParams):
         raise InputError(f"params: expected CRFParams, got {type(params).__name__}")
     axes, sizes = "labels labels'", {"labels": labels, "labels'": labels}
-    if num_iterations is not None and jnp.ndim(params.compatibility) == 3:
+    if jnp.ndim(params.compatibility) == 3:
         axes, sizes = f"iterations {axes}", sizes | {"iterations": num_iterations}
     for field, matrix in zip(CRFParams._fields, params, strict=True):
         check_shape(f"params.{field}", matrix, axes, sizes)

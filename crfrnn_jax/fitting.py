@@ -78,14 +78,12 @@ def fit_crf(
     """
     check_choice("objective", objective, get_args(Objective))
     check_at_least("steps", steps, 1)
-    check_shape("labels", labels, "batch height width")
+    sizes = check_shape("labels", labels, "batch height width")
     check_integers("labels", labels)
     check_same_shape("labels", labels, jnp.shape(logits)[:-1], "the logits' pixels,")
     labels = jnp.asarray(labels).astype(jnp.int32)
     if mask is not None:
-        axes = ("batch", "height", "width")
-        sizes = dict(zip(axes, labels.shape, strict=True))
-        check_mask("mask", mask, " ".join(axes), sizes)
+        check_mask("mask", mask, "batch height width", sizes)
         labels = jnp.where(jnp.asarray(mask), labels, ignore_label)
     if variables is None:
         variables = dict(layer.init(jax.random.key(0), images, logits, mask))
@@ -132,7 +130,7 @@ def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:
     for _ in range(steps):
         params, state, loss = step(params, state, data)
         losses.append(float(loss))
-        if not np.isfinite(losses[0]):
+        if len(losses) == 1 and not np.isfinite(losses[0]):
             raise InputError(
                 "logits, labels: expected a finite loss to start from, got "
                 f"{losses[0]}: is a label out of range, or a logit not finite?"

@@ -8,7 +8,7 @@ lie in any shape: a signal's, an image's, a volume's, or none.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,18 +79,8 @@ def mean_field(
       >>> mean_field(logits, [kernel]).argmax(-1).tolist()
       [0, 0, 0, 1, 1]
     """
-    check_at_least("num_iterations", num_iterations, 0)
-    check_model(logits, kernels, compatibility, mask, num_iterations)
-    _check_damping(damping)
-    return _scanned(
-        logits,
-        tuple(kernels),
-        compatibility,
-        mask,
-        _or_none(damping),
-        num_iterations=int(num_iterations),
-        keep_all=False,
-    )
+    model = logits, kernels, compatibility, mask
+    return _run(model, num_iterations, damping, keep_all=False)
 
 
 def mean_field_trajectory(
@@ -124,18 +114,8 @@ def mean_field_trajectory(
       >>> mean_field_trajectory(logits, [kernel]).argmax(-1)[:2].tolist()
       [[0, 1, 0, 0], [0, 0, 0, 0]]
     """
-    check_at_least("num_iterations", num_iterations, 0)
-    check_model(logits, kernels, compatibility, mask, num_iterations)
-    _check_damping(damping)
-    return _scanned(
-        logits,
-        tuple(kernels),
-        compatibility,
-        mask,
-        _or_none(damping),
-        num_iterations=int(num_iterations),
-        keep_all=True,
-    )
+    model = logits, kernels, compatibility, mask
+    return _run(model, num_iterations, damping, keep_all=True)
 
 
 class Converged(NamedTuple):
@@ -206,6 +186,29 @@ def mean_field_until(
         _or_none(damping),
         tolerance,
         min(int(max_iterations), 2**31 - 1),
+    )
+
+
+def _run(
+    model: tuple[Any, ...],
+    num_iterations: int,
+    damping: jax.typing.ArrayLike,
+    *,
+    keep_all: bool,
+) -> jax.Array:
+    """Checks all arguments, and iterates."""
+    check_at_least("num_iterations", num_iterations, 0)
+    logits, kernels, compatibility, mask = model
+    check_model(logits, kernels, compatibility, mask, num_iterations)
+    _check_damping(damping)
+    return _scanned(
+        logits,
+        tuple(kernels),
+        compatibility,
+        mask,
+        _or_none(damping),
+        num_iterations=int(num_iterations),
+        keep_all=keep_all,
     )
 
 
