@@ -5,7 +5,7 @@ values of arguments that are not traced. They cost nothing at run time.
 """
 
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -217,9 +217,7 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 def check_grid(name: str, shape: object) -> None:
     """Raises InputError unless `shape` is one or more positive integers."""
-    sides = shape if isinstance(shape, tuple | list) else ()
-    integers = all(isinstance(side, int | np.integer) for side in sides)
-    if not sides or not integers or min(sides) < 1:
+    if not _sides_of(shape):
         raise InputError(
             f"{name}: expected the sides of a grid, one or more integers of at least "
             f"1, got {shown(shape)}"
@@ -228,10 +226,15 @@ def check_grid(name: str, shape: object) -> None:
 
 def check_sides(name: str, shape: object) -> None:
     """Raises InputError unless `shape` is (height, width)."""
-    sides = shape if isinstance(shape, tuple | list) else ()
-    integers = all(isinstance(side, int | np.integer) for side in sides)
-    if len(sides) != 2 or not integers or min(sides) < 1:
+    if len(_sides_of(shape)) != 2:
         raise InputError(
             f"{name}: expected (height, width), integers of at least 1, got "
             f"{shown(shape)}"
         )
+
+
+def _sides_of(shape: object) -> Sequence[int]:
+    """The sides of a grid, none if they are not positive integers."""
+    sides = shape if isinstance(shape, tuple | list) else ()
+    integers = all(isinstance(side, int | np.integer) for side in sides)
+    return sides if sides and integers and min(sides) >= 1 else ()

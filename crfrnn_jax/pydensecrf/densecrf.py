@@ -93,14 +93,7 @@ class DenseCRF:
 
         Infinity is a label that a point can't have; a point needs one that it can.
         """
-        energies = as_numpy("u", u)
-        check_real("u", energies)
-        expected = (self._nlabels, self._nvar)
-        if energies.shape != expected:
-            raise InputError(
-                f"u: expected [labels, points], {list(expected)}, got "
-                f"{list(energies.shape)}"
-            )
+        energies = self._of_all_points("u", u)
         with np.errstate(over="ignore"):
             energies = energies.astype(np.float32)
         if np.isnan(energies).any() or np.isneginf(energies).any():
@@ -168,7 +161,7 @@ class DenseCRF:
         """
         if not isinstance(Q, np.ndarray) or not Q.flags.writeable:
             raise InputError("Q: expected an array of NumPy's that can be written to")
-        current = jnp.log(jnp.asarray(self._checked(Q)).T)
+        current = jnp.log(self._marginals_of(Q))
         logits = self._logits
         if self._kernels:
             model = self._model()
@@ -179,7 +172,7 @@ class DenseCRF:
 
     def klDivergence(self, Q: Any) -> float:
         """As pydensecrf counts: each pair of points twice, and without log Z."""
-        marginals = jnp.asarray(self._checked(Q)).T
+        marginals = self._marginals_of(Q)
         energies = jnp.where(marginals == 0, 0, -marginals * self._logits)
         entropy = marginals * jnp.log(jnp.maximum(marginals, 1e-20))
         total = float(jnp.sum(energies + entropy))
@@ -220,16 +213,21 @@ class DenseCRF:
             return (compat + compat.T) / 2
         return -compat if compat.ndim == 0 else compat
 
-    def _checked(self, Q: Any) -> np.ndarray:
-        marginals = as_numpy("Q", Q)
-        check_real("Q", marginals)
+    def _marginals_of(self, Q: Any) -> jax.Array:
+        """Marginals that the caller gives, float32 [points, labels]."""
+        return jnp.asarray(self._of_all_points("Q", Q).astype(np.float32)).T
+
+    def _of_all_points(self, name: str, array: Any) -> np.ndarray:
+        """An array of every label and point, as it came."""
+        array = as_numpy(name, array)
+        check_real(name, array)
         expected = (self._nlabels, self._nvar)
-        if marginals.shape != expected:
+        if array.shape != expected:
             raise InputError(
-                f"Q: expected [labels, points], {list(expected)}, got "
-                f"{list(marginals.shape)}"
+                f"{name}: expected [labels, points], {list(expected)}, got "
+                f"{list(array.shape)}"
             )
-        return marginals.astype(np.float32)
+        return array
 
     def _model(self) -> Model:
         """The lattices and what goes with them, built at the first use."""
