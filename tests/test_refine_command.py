@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from crfrnn_jax import refine, unary_from_labels
+from crfrnn_jax.crf_file import save_crf
+from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.refine.__main__ import main
 
 RNG = np.random.default_rng(0)
@@ -147,8 +150,33 @@ def test_what_is_wrong_is_one_line(files, capsys, image, segmentation, flags, me
 
 
 @pytest.mark.parametrize(
+    ("crf", "segmentation", "message"),
+    [
+        ("absent.npz", "labels.png", "absent.npz: expected a file of weights"),
+        ("photo.png", "labels.png", "photo.png: expected a converted file"),
+        ("crf.npz", "small.npy", r"small.npy: expected scores .*\[8, 10, 3\]"),
+        ("crf.npz", "two.npy", r"two.npy: .*crf.npz, \[8, 10, 3\], got .*8, 10, 2"),
+        ("crf.npz", "logits.npy", "logits.npy: probabilities: expected numbers in"),
+    ],
+)
+def test_a_fitted_crf_that_does_not_fit(files, capsys, crf, segmentation, message):
+    layer = CRFRNN(LABELS)
+    batch = IMAGE[None], PROBABILITIES[None]
+    save_crf(files / "crf.npz", layer, layer.init(jax.random.key(0), *batch))
+    np.save(files / "small.npy", PROBABILITIES[1:])
+    np.save(files / "two.npy", np.full((HEIGHT, WIDTH, 2), 0.5))
+    flags = ["--crf", str(files / crf), "--out", str(files / "out.png")]
+    assert run(files, segmentation, *flags) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not (files / "out.png").exists()
+
+
+@pytest.mark.parametrize(
     "flags",
     [
+        ["--out=out.png", "--crf=crf.npz", "--theta-alpha=3"],
         ["--out=out.jpg"],
         ["--out=out.png", "--overlay=over.npy"],
         ["--out=out.png", "--logits"],

@@ -5,14 +5,18 @@ image of labels. See docs/refine.md.
 """
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import jax
 import numpy as np
 
 from crfrnn_jax.checks import InputError, check_at_least
+from crfrnn_jax.crf_file import load_crf
 from crfrnn_jax.data.folder import read_image, read_mask
+from crfrnn_jax.data.scores import Scores, as_logits, read_scores
 from crfrnn_jax.evaluation.pictures import (
     save_array,
     save_before_after,
@@ -24,13 +28,18 @@ from crfrnn_jax.refine import refine
 from crfrnn_jax.unaries import unary_from_labels
 
 _PROGRAM = "python -m crfrnn_jax.refine"
-# Flags that are arguments of `refine`, with its defaults.
-_NUMBERS = {
-    "theta_alpha": (80.0, "width of the bilateral kernel in pixels"),
-    "theta_beta": (13.0, "its width in intensities, 0..255"),
-    "theta_gamma": (3.0, "width of the spatial kernel in pixels"),
-    "bilateral_weight": (10.0, "weight of the bilateral kernel"),
-    "spatial_weight": (3.0, "weight of the spatial kernel"),
+# Flags of the CRF, which are arguments of `refine` and have its defaults.
+_NUMBER: dict[str, Any] = {"type": float, "metavar": "X"}
+_WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
+_CRF_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "theta_alpha": ("width of the bilateral kernel in pixels", _NUMBER),
+    "theta_beta": ("its width in intensities, 0..255", _NUMBER),
+    "theta_gamma": ("width of the spatial kernel in pixels", _NUMBER),
+    "bilateral_weight": ("weight of the bilateral kernel", _NUMBER),
+    "spatial_weight": ("weight of the spatial kernel", _NUMBER),
+    "num_iterations": ("of the mean field", _WHOLE),
+    "normalisation": ("of the kernels", {"choices": get_args(KernelNormalisation)}),
+    "method": ("of filtering", {"choices": METHODS}),
 }
 
 
@@ -48,14 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         _check_free(options)
         image = read_image(options.image)
         scores = _read_scores(options)
-        refined = refine(
-            image,
-            **scores,
-            **{name: getattr(options, name) for name in _NUMBERS},
-            num_iterations=options.iterations,
-            normalisation=options.normalisation,
-            method=options.method,
-        )
+        refined = _refine(options, image, scores)
         _write(options, image, next(iter(scores.values())), refined)
     except (InputError, OSError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
@@ -64,9 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=_PROGRAM)
     add = parser.add_argument
     add("image", type=Path, metavar="IMAGE", help="a photograph")
     add(
@@ -88,37 +88,48 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     scores = parser.add_argument_group("of an .npy")
     scores.add_argument("--logits", action="store_true", help="it holds no softmax yet")
     labels = parser.add_argument_group("of an image of labels")
-    labels.add_argument("--confidence", type=float, default=0.7, help="in its labels")
-    labels.add_argument("--unknown", type=int, help="label of what is not known")
-    labels.add_argument("--labels", type=int, help="their number, if not all are there")
+    labels.add_argument(
+        "--confidence", default=0.7, help="in its labels (default: 0.7)", **_NUMBER
+    )
+    labels.add_argument("--unknown", help="label of what is not known", **_WHOLE)
+    labels.add_argument("--labels", help="their number, if not all are there", **_WHOLE)
     crf = parser.add_argument_group("the CRF")
-    for name, (default, text) in _NUMBERS.items():
-        flag = "--" + name.replace("_", "-")
-        crf.add_argument(flag, type=float, default=default, help=text)
-    crf.add_argument("--iterations", type=int, default=5, help="of the mean field")
     crf.add_argument(
-        "--normalisation",
-        choices=get_args(KernelNormalisation),
-        default="symmetric",
-        help="of the kernels",
+        "--crf",
+        type=Path,
+        metavar="FILE",
+        help="one that fit.py fitted, in place of all that follows",
     )
-    crf.add_argument(
-        "--method", choices=METHODS, default="lattice", help="of filtering"
-    )
+    defaults = inspect.signature(refine).parameters
+    for name, (text, settings) in _CRF_FLAGS.items():
+        text = f"{text} (default: {defaults[name].default})"
+        crf.add_argument(_flag_of(name), dest=name, help=text, **settings)
     options = parser.parse_args(arguments)
-    _check_endings(parser, options)
+    _check_flags(parser, options)
     return options
 
 
-def _check_endings(
-    parser: argparse.ArgumentParser, options: argparse.Namespace
-) -> None:
+def _flag_of(name: str) -> str:
+    short = "iterations" if name == "num_iterations" else name
+    return "--" + short.replace("_", "-")
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The CRF's flags that are there, as arguments of `refine`."""
+    values = {name: getattr(options, name) for name in _CRF_FLAGS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     allowed = {"out": (".png", ".npy"), "overlay": (".png",), "before_after": (".png",)}
     for name, endings in allowed.items():
         path = getattr(options, name)
         if path is not None and path.suffix.lower() not in endings:
-            flag = "--" + name.replace("_", "-")
+            flag = _flag_of(name)
             parser.error(f"{flag}: expected a name that ends in {endings}, got {path}")
+    if options.crf is not None and _given(options):
+        flags = ", ".join(map(_flag_of, _given(options)))
+        parser.error(f"{flags}: not with --crf, whose file holds them")
     if options.logits and options.segmentation.suffix.lower() != ".npy":
         parser.error("--logits: only of an .npy")
 
@@ -133,18 +144,12 @@ def _check_free(options: argparse.Namespace) -> None:
             raise InputError(f"{path}: expected another name for each file to write")
 
 
-def _read_scores(options: argparse.Namespace) -> dict[str, np.ndarray]:
+def _read_scores(options: argparse.Namespace) -> dict[Scores, np.ndarray]:
     """The segmentation by the name of its argument of `refine`."""
     path = options.segmentation
     if path.suffix.lower() != ".npy":
         return {"logits": _logits_of_labels(read_mask(path), options)}
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected an array of numpy's, got: {error}"
-        ) from error
-    return {"logits" if options.logits else "probabilities": array}
+    return {"logits" if options.logits else "probabilities": read_scores(path)}
 
 
 def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.ndarray:
@@ -158,6 +163,24 @@ def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.nda
     )
 
 
+def _refine(
+    options: argparse.Namespace, image: np.ndarray, scores: dict[Scores, np.ndarray]
+) -> np.ndarray:
+    if options.crf is None:
+        return refine(image, **scores, **_given(options))
+    layer, variables = load_crf(options.crf)
+    ((kind, array),) = scores.items()
+    logits = as_logits(options.segmentation, kind, array)
+    expected = (*image.shape[:2], layer.num_labels)
+    if logits.shape != expected:
+        raise InputError(
+            f"{options.segmentation}: expected scores of the image's pixels and of the "
+            f"labels of {options.crf}, {list(expected)}, got shape {list(logits.shape)}"
+        )
+    refined = jax.jit(layer.apply)(variables, image[None], logits[None])[0]
+    return np.asarray(jax.nn.softmax(refined))
+
+
 def _write(
     options: argparse.Namespace,
     image: np.ndarray,
@@ -165,7 +188,9 @@ def _write(
     refined: np.ndarray,
 ) -> None:
     before, after = scores.argmax(-1), refined.argmax(-1)
-    is_drawn = options.overlay or options.before_after or options.out.suffix == ".png"
+    is_drawn = (
+        options.overlay or options.before_after or options.out.suffix.lower() == ".png"
+    )
     if is_drawn and refined.shape[-1] > 256:
         raise InputError(
             f"{options.segmentation}: expected at most 256 labels, as a picture has, "

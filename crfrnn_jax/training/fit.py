@@ -1,0 +1,231 @@
+"""A CRF fitted to any network's scores of labelled images, from files to a file."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import jax
+import numpy as np
+
+from crfrnn_jax.checks import InputError, check_at_least, check_choice, check_keys
+from crfrnn_jax.crf_file import save_crf
+from crfrnn_jax.data import SegmentationData, eval_examples
+from crfrnn_jax.data.folder import open_folder
+from crfrnn_jax.data.scores import Scores, as_logits, read_scores
+from crfrnn_jax.evaluation.prediction import likeliest_labels
+from crfrnn_jax.fitting import fit_crf
+from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.metrics import confusion_matrix, mean_iou
+from crfrnn_jax.training.configuration import Config
+from crfrnn_jax.weights.arrays import check_target
+
+_SECTION_KEYS = {
+    "data": ("dir", "scores_dir", "scores", "ignore_label"),
+    "crf": ("num_iterations", "learn_widths"),
+    "fit": ("train_images", "val_images", "objective", "steps", "frozen"),
+}
+
+
+class Fit(NamedTuple):
+    """How a fit went.
+
+    Attributes:
+      losses: float [steps + 1], on the training images, as `fit_crf` gives them.
+      mean_ious: 0..1, of the network alone, the CRF as set up and the CRF fitted, for
+        each split.
+    """
+
+    losses: np.ndarray
+    mean_ious: dict[str, tuple[float, ...]]
+
+
+class _Scenes(NamedTuple):
+    """Images of a split, padded below and on the right to one size.
+
+    Attributes:
+      images: uint8 [scenes, height, width, 3].
+      logits: float32 [scenes, height, width, labels].
+      labels: int32 [scenes, height, width], the ignore label where padded.
+      masks: bool [scenes, height, width], False there.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+
+
+def fit(config: Config, out: Path, *, force: bool = False) -> Fit:
+    """Fits a CRF to labelled images and a network's scores of them, and writes it.
+
+    Args:
+      config: in `data`, `dir` with `{train,val}/{images,labels}` as the data set
+        `folder`, and `scores_dir` with `{train,val}/SCORES/STEM.npy`, float [height,
+        width, labels], where SCORES is `scores`, "probabilities" or "logits". In `crf`,
+        the attributes of `CRFRNN`. In `fit`, arguments of `fit_crf`, and how many
+        images of each split, evenly spread over it: the CRF is fitted to those of
+        `train`.
+      out: the file to write, an .npz, for `load_crf`.
+      force: whether it may be replaced.
+
+    Returns:
+      The losses, and scores on both splits.
+
+    Raises:
+      FileNotFoundError: a folder or a partner of an image is missing.
+      ValueError: naming the key or the file that is wrong.
+    """
+    check_target(out, force)
+    _check(config)
+    num_labels = _count_labels(config.data)
+    sources = open_folder(config.data.dir, num_labels, config.data.ignore_label)
+    names = tuple(map(str, range(num_labels)))
+    data = SegmentationData(names, config.data.ignore_label, sources)
+    examples = {
+        split: [
+            example | {"logits": _read_logits(config.data, split, example, num_labels)}
+            for example in eval_examples(
+                data, split, limit=config.fit[f"{split}_images"]
+            )
+        ]
+        for split in ("train", "val")
+    }
+    scenes = _of_one_size(examples, data.ignore_label)
+    layer = CRFRNN(num_labels, **config.crf)
+    start, fitted, losses = _fit(layer, scenes["train"], config)
+    save_crf(out, layer, fitted, force=force)
+    scores = {
+        split: tuple(
+            _mean_iou(layer, variables, of_split, data)
+            for variables in (None, start, fitted)
+        )
+        for split, of_split in scenes.items()
+    }
+    return Fit(losses, scores)
+
+
+def format_fit(result: Fit) -> str:
+    """The losses and scores, for the console."""
+    first, *_, last = result.losses
+    lines = [f"loss: {first:.4g} at the start, {last:.4g} fitted"]
+    columns = ("network alone", "CRF as set up", "CRF fitted")
+    lines.append("mean IoU" + "".join(f"{column:>15}" for column in columns))
+    for split, scores in result.mean_ious.items():
+        numbers = "".join(f"{100 * score:15.2f}" for score in scores)
+        lines.append(f"{split:8}{numbers}")
+    return "\n".join(lines)
+
+
+def _check(config: Config) -> None:
+    check_keys("config", config, _SECTION_KEYS)
+    for section, keys in _SECTION_KEYS.items():
+        check_keys(f"config.{section}", config[section], keys)
+    check_choice("config.data.scores", config.data.scores, get_args(Scores))
+    for key in ("dir", "scores_dir"):
+        if not config.data[key]:
+            raise InputError(f"config.data.{key}: expected a folder, got none")
+    for split in ("train", "val"):
+        key = f"{split}_images"
+        check_at_least(f"config.fit.{key}", config.fit[key], 1)
+
+
+def _scores_folder(data: Config, split: str) -> Path:
+    return Path(data.scores_dir).expanduser() / split / data.scores
+
+
+def _count_labels(data: Config) -> int:
+    folder = _scores_folder(data, "train")
+    path = next(iter(sorted(folder.glob("*.npy"))), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder}: expected an .npy for each image, got none; python -m "
+            "crfrnn_jax.predict --probabilities writes them"
+        )
+    return read_scores(path).shape[-1]
+
+
+def _read_logits(
+    data: Config, split: str, example: Mapping[str, Any], num_labels: int
+) -> np.ndarray:
+    path = _scores_folder(data, split) / f"{example['name']}.npy"
+    scores = read_scores(path)
+    expected = (*example["label"].shape, num_labels)
+    if scores.shape != expected:
+        raise InputError(
+            f"{path}: expected shape {list(expected)}, of the image and of the other "
+            f"scores, got {list(scores.shape)}"
+        )
+    return as_logits(path, data.scores, scores)
+
+
+def _of_one_size(
+    examples: Mapping[str, list[dict[str, Any]]], ignore_label: int
+) -> dict[str, _Scenes]:
+    """All examples at the greatest height and width of any: one program does."""
+    shapes = [e["label"].shape for split in examples.values() for e in split]
+    sides = np.max(shapes, axis=0)
+
+    def pad(array: np.ndarray, value: int = 0) -> np.ndarray:
+        pads = [
+            (0, side - size) for side, size in zip(sides, array.shape, strict=False)
+        ]
+        pads += [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, pads, constant_values=value)
+
+    return {
+        split: _Scenes(
+            np.stack([pad(example["image"]) for example in of_split]),
+            np.stack([pad(example["logits"]) for example in of_split]),
+            np.stack([pad(example["label"], ignore_label) for example in of_split]),
+            np.stack([pad(np.ones(e["label"].shape, bool)) for e in of_split]),
+        )
+        for split, of_split in examples.items()
+    }
+
+
+def _fit(
+    layer: CRFRNN, scenes: _Scenes, config: Config
+) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    """The layer's variables as set up, those fitted, and the losses."""
+    start = dict(layer.init(jax.random.key(0), scenes.images[:1], scenes.logits[:1]))
+    fitted = fit_crf(
+        layer,
+        scenes.images,
+        scenes.logits,
+        scenes.labels,
+        mask=None if scenes.masks.all() else scenes.masks,
+        objective=config.fit.objective,
+        ignore_label=config.data.ignore_label,
+        frozen=tuple(config.fit.frozen),
+        steps=config.fit.steps,
+        variables=start,
+    )
+    return start, fitted.variables, fitted.losses
+
+
+def _mean_iou(
+    layer: CRFRNN,
+    variables: dict[str, Any] | None,
+    scenes: _Scenes,
+    data: SegmentationData,
+) -> float:
+    """Of the network alone if there are no variables."""
+    total = np.zeros((data.num_labels, data.num_labels), np.int64)
+    is_padded = not scenes.masks.all()
+    for image, logits, labels, mask in zip(*scenes, strict=True):
+        if variables is not None:
+            batch = image[None], logits[None], mask[None] if is_padded else None
+            logits = _refined(layer, variables, *batch)[0]
+        total += confusion_matrix(
+            labels=labels,
+            predictions=likeliest_labels(logits),
+            num_labels=data.num_labels,
+            ignore_label=data.ignore_label,
+        )
+    return mean_iou(total)
+
+
+@partial(jax.jit, static_argnums=0)
+def _refined(layer, variables, images, logits, mask):
+    return layer.apply(variables, images, logits, mask)
