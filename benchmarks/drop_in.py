@@ -1,0 +1,84 @@
+"""What users of pydensecrf would call instead, beside it: from numpy to numpy, warm.
+
+python benchmarks/drop_in.py [--image FILE] [--peer PYTHON] [--out FILE.json]
+
+PYTHON as for crf.py, with whose works and weights this is measured.
+"""
+
+import argparse
+from functools import partial
+
+import numpy as np
+from crf import WORKS, Work, peer_timer
+from inputs import BUSY_VERTICES, LABELS, add_noise, load_image, make_logits
+from measuring import interleaved_medians, report, time_once
+
+from crfrnn_jax import refine
+from crfrnn_jax.pydensecrf.densecrf import DenseCRF2D
+
+HEADER = ("work", "stand-in (ms)", "refine (ms)", "peer (ms)")
+RATIOS = ("stand-in / peer", "refine / peer")
+
+
+def main() -> None:
+    """Times the stand-in, `refine` and the peer in turns."""
+    parser = argparse.ArgumentParser(description="The stand-in beside pydensecrf.")
+    parser.add_argument("--image", help="a photograph, instead of a made-up scene")
+    parser.add_argument("--peer", help="the Python that has pydensecrf2")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", help="where to write the figures as JSON")
+    options = parser.parse_args()
+
+    quiet = load_image(options.image)
+    images = {"quiet": quiet, "busy": add_noise(quiet, BUSY_VERTICES)}
+    logits = make_logits(*quiet.shape[:2], LABELS)
+    rows = []
+    with peer_timer(options.peer, images, logits) as peer:
+        for work in WORKS:
+            if work.backward:
+                continue
+            arguments = work, images[work.image], logits
+            timers = {
+                "stand-in": partial(time_once, partial(stand_in, *arguments)),
+                "refine": partial(time_once, partial(refined, *arguments)),
+            }
+            if peer:
+                timers["peer"] = partial(peer, work)
+            medians = interleaved_medians(timers, options.repeats)
+            rows.append((work.name, *(1e3 * seconds for seconds in medians.values())))
+            if peer:
+                ours = medians["stand-in"], medians["refine"]
+                rows[-1] += tuple(seconds / medians["peer"] for seconds in ours)
+    header = HEADER + RATIOS if options.peer else HEADER[:-1]
+    report("drop_in", header, rows, options.out)
+
+
+def stand_in(work: Work, image: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The lines of `peer.refine`, but for their import."""
+    height, width, labels = logits.shape
+    energy = np.ascontiguousarray(-logits.reshape(-1, labels).T, np.float32)
+    alpha, beta, gamma = work.widths
+    crf = DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(energy)
+    crf.addPairwiseGaussian(sxy=gamma, compat=3)
+    crf.addPairwiseBilateral(sxy=alpha, srgb=beta, rgbim=image, compat=5)
+    return crf.inference(work.num_iterations)
+
+
+def refined(work: Work, image: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The same by `refine`."""
+    theta_alpha, theta_beta, theta_gamma = work.widths
+    return refine(
+        image,
+        logits=logits,
+        theta_alpha=theta_alpha,
+        theta_beta=theta_beta,
+        theta_gamma=theta_gamma,
+        bilateral_weight=5.0,
+        spatial_weight=3.0,
+        num_iterations=work.num_iterations,
+    )
+
+
+if __name__ == "__main__":
+    main()
