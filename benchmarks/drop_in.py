@@ -31,7 +31,8 @@ def main() -> None:
 
     quiet = load_image(options.image)
     images = {"quiet": quiet, "busy": add_noise(quiet, BUSY_VERTICES)}
-    logits = make_logits(*quiet.shape[:2], LABELS)
+    height, width, _ = quiet.shape
+    logits = make_logits(height, width, LABELS)
     rows = []
     with peer_timer(options.peer, images, logits) as peer:
         for work in WORKS:
