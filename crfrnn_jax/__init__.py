@@ -38,8 +38,10 @@ from crfrnn_jax.inference import (
 from crfrnn_jax.iterations import mean_field_step
 from crfrnn_jax.kernels import (
     GaussianKernel,
+    PreparedKernel,
     bilateral_kernel,
     normalised_filter,
+    prepare_kernel,
     spatial_kernel,
 )
 from crfrnn_jax.lattice import Lattice, build_lattice
@@ -54,6 +56,7 @@ __all__ = [
     "GaussianKernel",
     "InputError",
     "Lattice",
+    "PreparedKernel",
     "bilateral_features",
     "bilateral_kernel",
     "build_lattice",
@@ -73,6 +76,7 @@ __all__ = [
     "mean_field_until",
     "normalised_filter",
     "position_features",
+    "prepare_kernel",
     "refine",
     "separable_filter",
     "spatial_features",

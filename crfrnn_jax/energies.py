@@ -18,13 +18,13 @@ from crfrnn_jax.checks import (
 )
 from crfrnn_jax.inference import check_model
 from crfrnn_jax.iterations import Model, set_up
-from crfrnn_jax.kernels import GaussianKernel
+from crfrnn_jax.kernels import Kernel
 
 
 def labelling_energy(
     labels: jax.typing.ArrayLike,
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     *,
     compatibility: jax.typing.ArrayLike = -1.0,
     mask: jax.typing.ArrayLike | None = None,
@@ -69,7 +69,7 @@ def labelling_energy(
 def free_energy(
     marginal_logits: jax.typing.ArrayLike,
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     *,
     compatibility: jax.typing.ArrayLike = -1.0,
     mask: jax.typing.ArrayLike | None = None,
@@ -197,7 +197,7 @@ def _check_marginal_logits(marginal_logits: jax.typing.ArrayLike) -> None:
         )
 
 
-def _check_symmetric(kernels: Sequence[GaussianKernel]) -> None:
+def _check_symmetric(kernels: Sequence[Kernel]) -> None:
     for i, kernel in enumerate(kernels):
         if kernel.normalisation not in ("none", "symmetric"):
             raise InputError(

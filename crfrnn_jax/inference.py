@@ -25,12 +25,12 @@ from crfrnn_jax.checks import (
     check_real,
 )
 from crfrnn_jax.iterations import iterate, restore, set_up, step
-from crfrnn_jax.kernels import GaussianKernel, check_kernel
+from crfrnn_jax.kernels import Kernel, PreparedKernel, check_kernel
 
 
 def mean_field(
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     *,
     compatibility: jax.typing.ArrayLike = -1.0,
     mask: jax.typing.ArrayLike | None = None,
@@ -46,7 +46,8 @@ def mean_field(
     Args:
       logits: float [*shape, labels], log-probabilities up to a constant per point;
         [points, labels] for a cloud of points, [height, width, labels] for an image.
-      kernels: one or more, of as many points as the logits, in row-major order.
+      kernels: one or more, of as many points as the logits, in row-major order; or, for
+        kernels that are used again, what `prepare_kernel` made of them.
       compatibility: applied to the sum of the kernels' weighted messages, and
         subtracted from the logits: one number times the identity, [labels] on a
         diagonal, or [labels, labels], row = label that receives; or [num_iterations,
@@ -85,7 +86,7 @@ def mean_field(
 
 def mean_field_trajectory(
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     *,
     compatibility: jax.typing.ArrayLike = -1.0,
     mask: jax.typing.ArrayLike | None = None,
@@ -140,7 +141,7 @@ class Converged(NamedTuple):
 
 def mean_field_until(
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     *,
     tolerance: jax.typing.ArrayLike = 1e-3,
     max_iterations: int = 100,
@@ -258,7 +259,7 @@ def _check_damping(damping: jax.typing.ArrayLike) -> None:
 
 def check_model(
     logits: jax.typing.ArrayLike,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     compatibility: jax.typing.ArrayLike,
     mask: jax.typing.ArrayLike | None,
     num_iterations: int | None = None,
@@ -284,7 +285,15 @@ def check_model(
         )
     for i, kernel in enumerate(kernels):
         name = f"kernels[{i}]"
-        of_kernel = check_kernel(name, kernel)
+        if isinstance(kernel, PreparedKernel):
+            of_kernel = kernel.points
+            if kernel.is_masked != (mask is not None):
+                raise InputError(
+                    f"mask: expected the one with which {name} was prepared, "
+                    f"{'one' if kernel.is_masked else 'none'}, got another"
+                )
+        else:
+            of_kernel = check_kernel(name, kernel)
         if of_kernel != points:
             raise InputError(
                 f"{name}.features: expected as many points as the logits "

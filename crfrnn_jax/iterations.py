@@ -9,7 +9,12 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import InputError, check_choice, check_floating, check_shape
-from crfrnn_jax.kernels import Filter, GaussianKernel, normalised_filter
+from crfrnn_jax.kernels import (
+    Filter,
+    Kernel,
+    PreparedKernel,
+    normalised_filter,
+)
 
 Normalisation = Literal["softmax", "relu"]
 NORMALISATIONS = get_args(Normalisation)
@@ -129,7 +134,7 @@ class Model(NamedTuple):
 
 def set_up(
     logits: jax.Array,
-    kernels: Sequence[GaussianKernel],
+    kernels: Sequence[Kernel],
     compatibility: jax.typing.ArrayLike,
     mask: jax.Array | None,
 ) -> Model:
@@ -148,9 +153,15 @@ def set_up(
     return Model(
         unary,
         mask,
-        [normalised_filter(kernel, dtype, mask) for kernel in kernels],
+        [_filter_of(kernel, dtype, mask) for kernel in kernels],
         [jnp.matmul(compatibility, w, precision="highest") for w in weights],
     )
+
+
+def _filter_of(kernel, dtype, mask) -> Filter:
+    if isinstance(kernel, PreparedKernel):
+        return kernel.filter_values
+    return normalised_filter(kernel, dtype, mask)
 
 
 def _as_matrix(form: jax.typing.ArrayLike, labels: int, dtype) -> jax.Array:

@@ -76,6 +76,7 @@ CALLS = {
         "spacing": 1.0,
     },
     c.normalised_filter: {"kernel": KERNEL, "mask": LABELS.ravel() == 0},
+    c.prepare_kernel: {"kernel": KERNEL, "mask": LABELS == 0},
     c.labelling_energy: {"labels": LABELS, "logits": LOGITS, "kernels": [KERNEL]},
     c.free_energy: {"marginal_logits": LOGITS, "logits": LOGITS, "kernels": [KERNEL]},
     c.map_labels: {"marginal_logits": LOGITS},

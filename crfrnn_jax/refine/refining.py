@@ -25,6 +25,7 @@ from crfrnn_jax.kernels import (
     Method,
     SpatialMethod,
     bilateral_kernel,
+    prepare_kernel,
     spatial_kernel,
 )
 from crfrnn_jax.refine.arrays import as_numpy
@@ -220,16 +221,19 @@ def _refine(
     bilateral_weight, spatial_weight = weights
     spatial_method, method = methods
 
+    spatial = spatial_kernel(
+        scores.shape[-3:-1],
+        theta_gamma,
+        weights=spatial_weight,
+        normalisation=normalisation,
+        method=spatial_method,
+    )
+    if mask is None:  # the same for all images
+        spatial = prepare_kernel(spatial)
+
     def refine_one(item):
         image, scores, mask = item
         scores = scores.astype(jnp.float32)
-        spatial = spatial_kernel(
-            scores.shape[:2],
-            theta_gamma,
-            weights=spatial_weight,
-            normalisation=normalisation,
-            method=spatial_method,
-        )
         bilateral = bilateral_kernel(
             image.astype(jnp.float32) * scale,
             theta_alpha,
