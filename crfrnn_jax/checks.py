@@ -107,11 +107,18 @@ def check_same_shape(
 
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
-    check_real(name, value)
-    if jnp.shape(value) != ():
-        raise InputError(f"{name}: expected a scalar, got shape {jnp.shape(value)}")
+    check_scalar(name, value)
     if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a positive finite number, got {value}")
+
+
+def check_scalar(name: str, value: jax.typing.ArrayLike) -> None:
+    """Raises InputError unless the value is one real number, traced or not."""
+    is_number = not isinstance(value, str | list | tuple | None)
+    if is_number:
+        check_real(name, value)
+    if not is_number or jnp.shape(value) != ():
+        raise InputError(f"{name}: expected one number, got {shown(value)}")
 
 
 def check_positives(name: str, values: jax.typing.ArrayLike, count: int) -> None:
@@ -130,10 +137,11 @@ def check_positives(name: str, values: jax.typing.ArrayLike, count: int) -> None
 
 
 def _dtype_of(name: str, array: jax.typing.ArrayLike) -> np.dtype:
-    """The dtype as JAX has it; InputError for one that it does not know, as of text."""
+    """The dtype as it came; InputError for one that JAX does not know, as of text."""
     _check_array(name, array)
     try:
-        return jnp.result_type(array)
+        known = jnp.result_type(array)
+        return getattr(array, "dtype", known)
     except TypeError as error:
         dtype = getattr(array, "dtype", type(array).__name__)
         raise InputError(f"{name}: expected numbers, got dtype {dtype}") from error

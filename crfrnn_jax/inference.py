@@ -23,6 +23,7 @@ from crfrnn_jax.checks import (
     check_mask,
     check_positive,
     check_real,
+    check_scalar,
 )
 from crfrnn_jax.iterations import iterate, restore, set_up, step
 from crfrnn_jax.kernels import Kernel, PreparedKernel, check_kernel
@@ -250,9 +251,7 @@ def _or_none(damping: jax.typing.ArrayLike) -> jax.typing.ArrayLike | None:
 
 
 def _check_damping(damping: jax.typing.ArrayLike) -> None:
-    check_real("damping", damping)
-    if jnp.shape(damping) != ():
-        raise InputError(f"damping: expected a number, got shape {jnp.shape(damping)}")
+    check_scalar("damping", damping)
     if not isinstance(damping, Tracer) and not 0 <= np.asarray(damping) < 1:
         raise InputError(f"damping: expected at least 0 and below 1, got {damping}")
 

@@ -77,6 +77,15 @@ def check_probabilities(probabilities: np.ndarray) -> None:
         )
 
 
+def check_no_probabilities(name: str, logits: np.ndarray) -> None:
+    """Raises InputError if logits are what a softmax gives, in 0..1 with sums of 1."""
+    if logits.min() >= 0 and np.abs(logits.sum(-1, dtype=np.float64) - 1).max() < 1e-3:
+        raise InputError(
+            f"{name}: expected scores before the softmax, got numbers in 0..1 that add "
+            "up to 1 everywhere: are they probabilities?"
+        )
+
+
 def unary_from_labels(
     labels: jax.typing.ArrayLike,
     confidence: jax.typing.ArrayLike,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import pixel_features, softmax
+from PIL import Image
 from test_kernels import dense_kernel
 
 from crfrnn_jax import InputError, refine
@@ -55,10 +56,8 @@ def test_probabilities_and_logits_are_told_apart_by_name():
     by_logits = refine(IMAGE, logits=LOGITS, **OPTIONS)
     by_probabilities = refine(IMAGE, probabilities=PROBABILITIES, **OPTIONS)
     np.testing.assert_allclose(by_probabilities, by_logits, atol=1e-5)
-    # Probabilities are not taken for the logits that they might be as well.
-    assert (
-        np.abs(refine(IMAGE, logits=PROBABILITIES, **OPTIONS) - by_logits).max() > 0.1
-    )
+    with pytest.raises(InputError, match=r"logits: .*are they probabilities"):
+        refine(IMAGE, logits=PROBABILITIES, **OPTIONS)
 
 
 def test_the_default_is_the_lattice():
@@ -195,7 +194,7 @@ def test_it_is_not_touched_by_the_64_bit_mode():
         ({"image": IMAGE.tolist()}, "image: expected an array of .*got list"),
         (
             {"image": IMAGE[:-1]},
-            r"image: .*logits' pixels, \[5, 6\], got .*\[4, 6, 3\]",
+            r"image: .*as the logits have shape \[5, 6, 3\], got shape \[4, 6, 3\]",
         ),
         ({"image": IMAGE.swapaxes(0, 1)}, r"image: .*height before width"),
         (
@@ -220,9 +219,10 @@ def test_it_is_not_touched_by_the_64_bit_mode():
         ({"mask": np.ones((6, 5), bool)}, r"mask: expected shape .*got \[6, 5\]"),
         ({"theta_alpha": 0}, "theta_alpha: expected a positive finite number"),
         ({"theta_beta": np.inf}, "theta_beta: expected a positive finite number"),
-        ({"theta_gamma": "3"}, "theta_gamma: expected an array, got str"),
+        ({"theta_gamma": "3"}, "theta_gamma: expected one number, got '3'"),
+        ({"theta_beta": (9, 9, 9)}, r"theta_beta: expected one number, got \(9, 9, 9"),
         ({"bilateral_weight": -1}, "bilateral_weight: .*at least 0, got -1"),
-        ({"spatial_weight": np.ones(3)}, "spatial_weight: expected a finite number"),
+        ({"spatial_weight": np.ones(3)}, "spatial_weight: expected one number, got an"),
         ({"num_iterations": 1.5}, "num_iterations: expected an integer, got 1.5"),
         ({"normalisation": "softmax"}, "normalisation: expected one of"),
         ({"method": "fast"}, "method: expected one of"),
@@ -234,6 +234,52 @@ def test_what_is_wrong_is_named(changes, message):
     arguments = OPTIONS | {"image": IMAGE, "logits": LOGITS} | changes
     with pytest.raises(InputError, match=message):
         refine(**arguments)
+
+
+def picture(mode):
+    return Image.fromarray(IMAGE).convert(mode)
+
+
+def test_pictures_of_colour_or_gray_are_images():
+    for mode, array in (("RGB", IMAGE), ("L", np.asarray(picture("L")))):
+        np.testing.assert_array_equal(
+            refine(picture(mode), logits=LOGITS, **OPTIONS),
+            refine(array, logits=LOGITS, **OPTIONS),
+        )
+
+
+TALL = np.zeros((2, 3, 24, 32), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("image", "logits", "message"),
+    [
+        # PyTorch's order, which fits if there are as many labels as channels.
+        (TALL, TALL, r"image: .*\[2, 3, 24, 32\]; channels and labels come last"),
+        (TALL[0], TALL[0], "image: .*channels and labels come last"),
+        (IMAGE, LOGITS.transpose(2, 0, 1)[None], "image: .*channels and labels come"),
+        (IMAGE, LOGITS[None], r"got shape \[5, 6, 3\]; image\[None\] is a batch"),
+        # A picture of scribbles in colour, not a batch of gray images of width 3.
+        (IMAGE, np.zeros((5, 6, 3, 2), np.float32), "image: .*labels of one channel"),
+        (picture("P"), LOGITS, r"image: .*got one of mode P; \.convert\('RGB'\)"),
+        (picture("RGBA"), LOGITS, "image: .*got one of mode RGBA"),
+        (IMAGE, LOGITS[..., :1], r"logits: .*2 labels, got \[5, 6, 1\]; one prob"),
+        (IMAGE, LOGITS.argmax(-1), "logits: .*int64; labels go through unary_from_la"),
+    ],
+)
+def test_likely_mistakes_are_told_the_way_out(image, logits, message):
+    with pytest.raises(InputError, match=message):
+        refine(image, logits=logits, **OPTIONS)
+
+
+def test_a_few_rows_of_many_channels_are_no_mistake():
+    rows = RNG.integers(0, 256, (2, 12, 40)).astype(np.uint8)
+    assert refine(rows, logits=RNG.normal(size=(2, 12, 3)), **OPTIONS).shape[-1] == 3
+
+
+def test_what_is_traced_is_sent_elsewhere():
+    with pytest.raises(InputError, match=r"logits: .*what goes into jit are crf_rnn"):
+        jax.jit(lambda logits: refine(IMAGE, logits=logits))(LOGITS)
 
 
 def test_scores_are_not_taken_for_probabilities():

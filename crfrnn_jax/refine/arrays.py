@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from crfrnn_jax.checks import InputError
 
@@ -23,7 +24,27 @@ def as_numpy(name: str, array: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def image_as_numpy(name: str, image: Any) -> np.ndarray:
+    """The same of an image, which may be a picture of Pillow's, but not any.
+
+    Raises:
+      InputError: also if it is a picture whose numbers are no intensities.
+    """
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and mode not in ("L", "RGB", "F") and mode[0] != "I":
+        raise InputError(
+            f"{name}: expected a picture of RGB or gray, got one of mode {mode}; "
+            ".convert('RGB') makes it one"
+        )
+    return as_numpy(name, image)
+
+
 def _read(name: str, array: Any) -> np.ndarray:
+    if isinstance(array, Tracer):
+        raise InputError(
+            f"{name}: expected an array that is known, got one that JAX traces; what "
+            "goes into jit are crf_rnn and mean_field"
+        )
     try:
         if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
             return np.asarray(array)

@@ -16,6 +16,7 @@ from crfrnn_jax.checks import (
     check_mask,
     check_positive,
     check_real,
+    check_scalar,
 )
 from crfrnn_jax.inference import mean_field
 from crfrnn_jax.kernels import (
@@ -28,8 +29,12 @@ from crfrnn_jax.kernels import (
     prepare_kernel,
     spatial_kernel,
 )
-from crfrnn_jax.refine.arrays import as_numpy
-from crfrnn_jax.unaries import check_probabilities, logits_from_probabilities
+from crfrnn_jax.refine.arrays import as_numpy, image_as_numpy
+from crfrnn_jax.unaries import (
+    check_no_probabilities,
+    check_probabilities,
+    logits_from_probabilities,
+)
 
 
 def refine(
@@ -98,14 +103,9 @@ def refine(
         )
     name = "logits" if probabilities is None else "probabilities"
     scores = as_numpy(name, logits if probabilities is None else probabilities)
-    check_floating(name, scores)
-    if scores.ndim not in (3, 4) or 0 in scores.shape:
-        raise InputError(
-            f"{name}: expected shape [height, width, labels] or [batch, height, width, "
-            f"labels], none of them 0, got {list(scores.shape)}"
-        )
+    _check_scores(name, scores)
     points = scores.shape[:-1]
-    image = _with_channels(as_numpy("image", image), name, points)
+    image = _with_channels(image_as_numpy("image", image), name, scores.shape)
     if mask is not None:
         mask = as_numpy("mask", mask)
         axes = ("batch", "height", "width")[-len(points) :]
@@ -139,23 +139,53 @@ def refine(
     )
 
 
-def _with_channels(image: np.ndarray, name: str, points: tuple[int, ...]) -> np.ndarray:
-    """The image with an axis of channels, if it belongs to these points."""
+def _check_scores(name: str, scores: np.ndarray) -> None:
+    if scores.dtype.kind in "iu":
+        raise InputError(
+            f"{name}: expected floating-point values, got dtype {scores.dtype}; labels "
+            "go through unary_from_labels"
+        )
+    check_floating(name, scores)
+    if scores.ndim not in (3, 4) or 0 in scores.shape:
+        raise InputError(
+            f"{name}: expected shape [height, width, labels] or [batch, height, width, "
+            f"labels], none of them 0, got {list(scores.shape)}"
+        )
+    if scores.shape[-1] == 1:
+        raise InputError(
+            f"{name}: expected at least 2 labels, got {list(scores.shape)}; one "
+            "probability p of an object are those of two labels, 1 - p and p, and one "
+            "logit s those of 0 and s"
+        )
+
+
+def _with_channels(image: np.ndarray, name: str, scores: tuple[int, ...]) -> np.ndarray:
+    """The image with an axis of channels, if it belongs to scores of this shape."""
     check_real("image", image)
+    points, shape = scores[:-1], image.shape
+    # Rather a picture of scribbles in colour than gray images that are 3 wide, and
+    # rather PyTorch's order than so few rows with a label for each of many channels.
+    is_color = len(shape) == 3 == len(points) and shape[-1] in (3, 4)
+    is_channels_first = shape[-1:] == scores[-1:] and points[-2] <= 4 < scores[-1]
     if image.ndim == len(points):
         image = image[..., None]
-    if image.shape[:-1] != points or image.shape[-1] == 0:
-        raise InputError(
-            f"image: expected [height, width, channels] or [height, width] of the "
-            f"{name}' pixels, {list(points)}, got shape {list(image.shape)}; channels "
-            "and labels come last, height before width"
-        )
-    return image
+    fits = image.shape[:-1] == points and image.shape[-1] > 0
+    if fits and not is_color and not is_channels_first:
+        return image
+    hint = "channels and labels come last, height before width"
+    if fits and is_color:
+        hint = "labels of one channel give scores [height, width, labels]"
+    elif shape[:2] == points[1:]:
+        hint = "image[None] is a batch of one, and so are the scores"
+    raise InputError(
+        f"image: expected [*{list(points)}, channels] or {list(points)}, as the {name} "
+        f"have shape {list(scores)}, got shape {list(shape)}; {hint}"
+    )
 
 
 def _check_weight(name: str, value: float) -> None:
-    check_real(name, value)
-    if np.shape(value) != () or not 0 <= np.asarray(value) < np.inf:
+    check_scalar(name, value)
+    if not 0 <= np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a finite number of at least 0, got {value}")
 
 
@@ -194,6 +224,7 @@ def _check_logits(logits: np.ndarray) -> None:
     """A label may be impossible, -inf, but not all of a pixel's."""
     with np.errstate(over="ignore"):
         logits = logits.astype(np.float32)
+    check_no_probabilities("logits", logits)
     if np.isnan(logits).any() or np.isposinf(logits).any():
         raise InputError("logits: expected finite numbers, got NaN or infinity")
     if np.isneginf(logits).all(axis=-1).any():
