@@ -105,6 +105,25 @@ def check_same_shape(
         )
 
 
+def check_intensities(
+    name: str, image: np.ndarray, max_intensity: float = 255.0
+) -> None:
+    """Raises InputError unless an image's numbers lie in 0..max_intensity, not 0..1."""
+    lowest, highest = float(image.min()), float(image.max())
+    if not 0 <= lowest <= highest <= max_intensity:
+        raise InputError(
+            f"{name}: expected intensities in 0..{max_intensity:g}, got {lowest:g}.."
+            f"{highest:g}; no mean is to be subtracted, and another range is told by "
+            "max_intensity, where there is that"
+        )
+    is_float = jnp.issubdtype(image.dtype, jnp.floating)
+    if is_float and max_intensity == 255 and 0 < highest <= 1:
+        raise InputError(
+            f"{name}: expected intensities in 0..255, got {lowest:g}..{highest:g}; if "
+            "they are in 0..1 multiply by 255, or say max_intensity=1 to refine"
+        )
+
+
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
     check_scalar(name, value)

@@ -7,6 +7,7 @@ may start from it as well (`config.init.file`).
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import jax
@@ -69,6 +70,13 @@ def save_crf(
       >>> saved.layer.apply(saved.variables, *scene).shape
       (1, 4, 6, 2)
     """
+    if not isinstance(layer, CRFRNN):
+        raise InputError(f"layer: expected CRFRNN, got {type(layer).__name__}")
+    if not isinstance(variables, Mapping):
+        raise InputError(
+            "variables: expected a dictionary, as of `layer.init` or `fit_crf(...)"
+            f".variables`, got {type(variables).__name__}"
+        )
     check_keys("variables", variables, ("params",))
     params = {
         name: np.asarray(value, np.float32)

@@ -13,13 +13,14 @@ from crfrnn_jax.checks import (
     check_at_least,
     check_choice,
     check_integers,
+    check_intensities,
     check_keys,
     check_mask,
-    check_same_shape,
     check_shape,
 )
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
+from crfrnn_jax.unaries import check_no_probabilities
 
 Objective = Literal["log_likelihood", "expected_iou"]
 
@@ -45,7 +46,7 @@ def fit_crf(
     mask: jax.typing.ArrayLike | None = None,
     objective: Objective = "log_likelihood",
     ignore_label: int = 255,
-    frozen: Collection[str] = (),
+    frozen: Collection[str] | str = (),
     steps: int = 20,
     variables: dict[str, Any] | None = None,
 ) -> Fitted:
@@ -65,7 +66,7 @@ def fit_crf(
         labels there do not count either.
       objective: "log_likelihood", or "expected_iou" as in Krähenbühl and Koltun (2013).
       ignore_label: label of the pixels that do not count.
-      frozen: names of parameters that stay as they are, such as "compatibility".
+      frozen: names of parameters that stay as they are, or one: "compatibility".
       steps: of L-BFGS, at least 1.
       variables: to start from, in place of the layer's own.
 
@@ -73,22 +74,27 @@ def fit_crf(
       The variables and the losses.
 
     Raises:
-      ValueError: naming the argument that is wrong, or the loss is not finite at the
-        start.
+      ValueError: naming the argument that is wrong.
     """
     check_choice("objective", objective, get_args(Objective))
     check_at_least("steps", steps, 1)
+    if not isinstance(layer, CRFRNN):
+        raise InputError(f"layer: expected CRFRNN, got {type(layer).__name__}")
     sizes = check_shape("labels", labels, "batch height width")
     check_integers("labels", labels)
-    check_same_shape("labels", labels, jnp.shape(logits)[:-1], "the logits' pixels,")
-    labels = jnp.asarray(labels).astype(jnp.int32)
+    check_shape("images", images, "batch height width channels", sizes)
+    sizes_of_logits = sizes | {"labels": layer.num_labels}
+    check_shape("logits", logits, "batch height width labels", sizes_of_logits)
     if mask is not None:
         check_mask("mask", mask, "batch height width", sizes)
-        labels = jnp.where(jnp.asarray(mask), labels, ignore_label)
+        labels = np.where(mask, labels, ignore_label)
+    labels = np.asarray(labels).astype(np.int32)
+    _check_values(images, logits, labels, mask, ignore_label)
     if variables is None:
-        variables = dict(layer.init(jax.random.key(0), images, logits, mask))
+        variables = fresh_variables(layer, jnp.shape(images)[-1])
     check_keys("variables", variables, ("params",))
     params = variables["params"]
+    frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     for name in frozen:
         check_choice("frozen", name, tuple(params))
     fixed = {name: value for name, value in params.items() if name in frozen}
@@ -106,6 +112,37 @@ def fit_crf(
 
     learned, losses = _minimise(loss_of, learned, (images, logits, mask, labels), steps)
     return Fitted({**variables, "params": fixed | learned}, losses)
+
+
+def fresh_variables(layer: CRFRNN, channels: int) -> dict[str, Any]:
+    """A layer's variables as it starts, which no image has a part in."""
+    image = np.zeros((1, 2, 2, channels), np.float32)
+    logits = np.zeros((1, 2, 2, layer.num_labels), np.float32)
+    # As one program, from which all that has no part in them is left out.
+    return dict(jax.jit(layer.init)(jax.random.key(0), image, logits))
+
+
+def _check_values(images, logits, labels, mask, ignore_label) -> None:
+    """Checks what would be found out after a minute of compilation, or not at all."""
+    counts = labels != ignore_label
+    num_labels = np.shape(logits)[-1]
+    wrong = labels[counts & ((labels < 0) | (labels >= num_labels))]
+    if wrong.size:
+        raise InputError(
+            f"labels: expected 0..{num_labels - 1} or {ignore_label} to be ignored, "
+            f"got {np.unique(wrong)[:5].tolist()} in {wrong.size} pixels"
+        )
+    if not counts.any():
+        raise InputError(
+            f"labels: expected some that count, got {ignore_label}, which is ignored, "
+            "or masked pixels alone"
+        )
+    valid = slice(None) if mask is None else np.asarray(mask)
+    check_intensities("images", np.asarray(images)[valid])
+    given = np.asarray(logits)[valid]
+    if not np.isfinite(given).all():
+        raise InputError("logits: expected finite numbers, got NaN or infinity")
+    check_no_probabilities("logits", given)
 
 
 def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:
@@ -132,8 +169,7 @@ def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:
         losses.append(float(loss))
         if len(losses) == 1 and not np.isfinite(losses[0]):
             raise InputError(
-                "logits, labels: expected a finite loss to start from, got "
-                f"{losses[0]}: is a label out of range, or a logit not finite?"
+                f"variables: expected a finite loss to start from, got {losses[0]}"
             )
     losses.append(float(jax.jit(loss_of)(params, data)))
     return params, np.array(losses)

@@ -298,6 +298,12 @@ def check_model(
                 f"{name}.features: expected as many points as the logits "
                 f"{list(shape)} have, {points}, got {of_kernel}"
             )
+        # Logits of points in a row may be a grid's as well.
+        if kernel.grid is not None and len(shape) > 2 and kernel.grid != shape[:-1]:
+            raise InputError(
+                f"{name}.grid: expected the logits' {list(shape[:-1])}, got "
+                f"{list(kernel.grid)}"
+            )
         _check_form(f"{name}.weights", kernel.weights, labels, num_iterations)
     _check_form("compatibility", compatibility, labels, num_iterations)
     if mask is not None:

@@ -36,6 +36,7 @@ METHODS = get_args(Method)
 SpatialMethod = Literal["lattice", "exact", "separable"]
 SPATIAL_METHODS = get_args(SpatialMethod)
 KernelNormalisation = Literal["none", "before", "after", "symmetric"]
+KERNEL_NORMALISATIONS = get_args(KernelNormalisation)
 
 
 @partial(
@@ -66,8 +67,9 @@ class GaussianKernel:
       normalisation: "none", "before", "after" or "symmetric".
       method: "lattice", linear in the points and approximate; "exact", quadratic; or
         "separable", exact and fast, for the points of a regular grid.
-      grid: with "separable", the grid's sides: its axes' coordinates, last axis first,
-        are the features, as those of `position_features`.
+      grid: the sides of the grid whose points these are, if they are one's: inference
+        holds the logits' shape against it. With "separable" the axes' coordinates, last
+        axis first, are the features, as those of `position_features`.
 
     Examples:
       >>> points = np.array([[0.0], [1.0], [9.0]], np.float32)
@@ -114,6 +116,8 @@ def spatial_kernel(
       (81920, 3)
     """
     check_positive("theta_gamma", theta_gamma)
+    check_choice("normalisation", normalisation, KERNEL_NORMALISATIONS)
+    check_choice("method", method, SPATIAL_METHODS)
     return GaussianKernel(
         position_features(shape, spacing),
         theta_gamma,
@@ -162,12 +166,15 @@ def bilateral_kernel(
     check_positive("theta_alpha", theta_alpha)
     theta_beta = as_numbers("theta_beta", theta_beta)
     check_positives("theta_beta", theta_beta, channels)
+    check_choice("normalisation", normalisation, KERNEL_NORMALISATIONS)
+    check_choice("method", method, METHODS)
     return GaussianKernel(
         features,
         bilateral_widths(theta_alpha, theta_beta, dims, channels),
         weights=weights,
         normalisation=normalisation,
         method=method,
+        grid=jnp.shape(image)[:-1],
     )
 
 
@@ -260,7 +267,7 @@ def _valid(mask: jax.Array | None, values: jax.Array) -> jax.Array:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("filter_values", "weights"),
-    meta_fields=("points", "normalisation", "is_masked"),
+    meta_fields=("points", "grid", "normalisation", "is_masked"),
 )
 @dataclass(frozen=True, eq=False)
 class PreparedKernel:
@@ -273,6 +280,7 @@ class PreparedKernel:
       filter_values: as from `normalised_filter`.
       weights: as in `GaussianKernel`, and so is the normalisation.
       points: number of points.
+      grid: see there.
       normalisation: see there.
       is_masked: whether it was prepared with a mask.
 
@@ -283,6 +291,7 @@ class PreparedKernel:
     filter_values: Filter
     weights: jax.typing.ArrayLike
     points: int
+    grid: tuple[int, ...] | None
     normalisation: KernelNormalisation
     is_masked: bool
 
@@ -330,6 +339,7 @@ def prepare_kernel(
         _set_up(kernel, mask),
         kernel.weights,
         points,
+        kernel.grid,
         kernel.normalisation,
         mask is not None,
     )
@@ -354,18 +364,19 @@ def check_kernel(name: str, kernel: GaussianKernel) -> int:
     sizes = check_shape(f"{name}.features", kernel.features, "points d")
     check_real(f"{name}.features", kernel.features)
     check_positives(f"{name}.widths", kernel.widths, sizes["d"])
-    choices = get_args(KernelNormalisation)
-    check_choice(f"{name}.normalisation", kernel.normalisation, choices)
+    check_choice(f"{name}.normalisation", kernel.normalisation, KERNEL_NORMALISATIONS)
     check_choice(f"{name}.method", kernel.method, SPATIAL_METHODS)
-    if kernel.method == "separable":
-        check_grid(f"{name}.grid", kernel.grid)
-        assert kernel.grid is not None  # what check_grid lets through
-        expected = math.prod(kernel.grid), len(kernel.grid)
-        if expected != (sizes["points"], sizes["d"]):
-            raise InputError(
-                f"{name}.grid: expected one whose points and axes are those of the "
-                f"features, {list(jnp.shape(kernel.features))}, got {kernel.grid}"
-            )
+    is_separable = kernel.method == "separable"
+    if kernel.grid is None and not is_separable:
+        return sizes["points"]
+    check_grid(f"{name}.grid", kernel.grid)
+    assert kernel.grid is not None  # what check_grid lets through
+    fits = math.prod(kernel.grid) == sizes["points"]
+    if not fits or (is_separable and len(kernel.grid) != sizes["d"]):
+        raise InputError(
+            f"{name}.grid: expected one whose points and axes are those of the "
+            f"features, {list(jnp.shape(kernel.features))}, got {kernel.grid}"
+        )
     return sizes["points"]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from crfrnn_jax import InputError
 from crfrnn_jax.crf_file import load_crf, save_crf
+from crfrnn_jax.fitting import Fitted
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.weights import save_weights
 
@@ -47,7 +48,7 @@ def test_a_file_is_replaced_only_if_told(tmp_path):
     path = tmp_path / "crf.npz"
     save_crf(path, *layer_and_variables())
     before = path.read_bytes()
-    with pytest.raises(InputError, match="--force replaces it"):
+    with pytest.raises(InputError, match="--force, or force=True, replaces it"):
         save_crf(path, *layer_and_variables())
     assert path.read_bytes() == before
     save_crf(path, *layer_and_variables(), force=True)
@@ -64,6 +65,10 @@ def test_parameters_of_another_layer_are_not_written(tmp_path):
         save_crf(path, layer, bad)
     with pytest.raises(InputError, match=r"variables.params: expected a value"):
         save_crf(path, layer, variables["params"])
+    with pytest.raises(InputError, match=r"variables: expected a dictionary, as of"):
+        save_crf(path, layer, Fitted(variables, np.zeros(1)))
+    with pytest.raises(InputError, match="layer: expected CRFRNN, got dict"):
+        save_crf(path, variables, layer)
     assert not path.exists()
 
 

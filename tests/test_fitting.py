@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crfrnn_jax import InputError
-from crfrnn_jax.fitting import fit_crf
+from crfrnn_jax.fitting import Fitted, fit_crf, fresh_variables
 from crfrnn_jax.layers import CRFRNN
 
 RNG = np.random.default_rng(0)
@@ -29,6 +29,7 @@ LAYER = CRFRNN(
     learn_widths=True,
 )
 DATA = (IMAGES, LOGITS, LABELS_OF)
+PROBABILITIES = np.asarray(jax.nn.softmax(LOGITS))
 
 
 def accuracy(variables):
@@ -92,10 +93,16 @@ def test_padding_and_ignored_pixels_do_not_count():
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         (
             {"labels": LABELS_OF[:1]},
-            r"labels: expected the logits' pixels, .*got \[1, 8",
+            r"images: expected shape \[batch=1, height=8, .*got \[2, 8",
         ),
         ({"labels": LABELS_OF * 1.0}, "labels: expected integers"),
-        ({"labels": LABELS_OF + 1}, "expected a finite loss to start from, got nan"),
+        ({"labels": LABELS_OF + 1}, r"labels: .*0..2 or 255 .*, got \[3\] in 48 pix"),
+        ({"labels": LABELS_OF * 0 + 255}, "labels: expected some that count, got 255"),
+        ({"images": IMAGES / 255}, r"images: expected intensities in 0..255"),
+        ({"logits": LOGITS * np.nan}, "logits: expected finite numbers"),
+        ({"logits": LOGITS[..., :2]}, r"logits: expected shape .*labels=3\], got"),
+        ({"logits": PROBABILITIES}, "logits: .*are they probabilities"),
+        ({"frozen": "weights"}, "frozen: expected one of .*got 'weights'"),
         ({"frozen": ("weights",)}, "frozen: expected one of .*got 'weights'"),
         ({"images": IMAGES[0]}, "images: expected shape"),
     ],
@@ -104,6 +111,16 @@ def test_bad_arguments_are_named(changes, message):
     arguments = {"images": IMAGES, "logits": LOGITS, "labels": LABELS_OF} | changes
     with pytest.raises(InputError, match=message):
         fit_crf(LAYER, **arguments)
+
+
+def test_variables_start_as_the_layers_own():
+    ours, truth = fresh_variables(LAYER, 1), LAYER.init(jax.random.key(0), *DATA[:2])
+    jax.tree.map(np.testing.assert_array_equal, ours, dict(truth))
+
+
+def test_the_layer_is_one():
+    with pytest.raises(InputError, match="layer: expected CRFRNN, got Fitted"):
+        fit_crf(Fitted({}, np.zeros(1)), *DATA)
 
 
 def test_something_has_to_be_learned():

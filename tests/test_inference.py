@@ -292,6 +292,17 @@ WRONG_SIZE = GaussianKernel(np.ones((POINTS - 1, 2), np.float32))
             {"kernels": [GaussianKernel(LOGITS, weights=np.ones(4))]},
             r"kernels\[0\]\.weights: expected one of the shapes .*got \(4,\)",
         ),
+        (
+            {"logits": LOGITS.reshape(4, 5, 3), "kernels": [spatial_kernel((5, 4))]},
+            r"kernels\[0\]\.grid: expected the logits' \[4, 5\], got \[5, 4\]",
+        ),
+        (
+            {
+                "logits": LOGITS.reshape(4, 5, 3),
+                "kernels": [bilateral_kernel(np.ones((5, 4, 1)))],
+            },
+            r"kernels\[0\]\.grid: expected the logits' \[4, 5\], got \[5, 4\]",
+        ),
         ({"compatibility": np.ones((2, 2))}, r"compatibility: .*got \(2, 2\)"),
         ({"compatibility": np.ones((4, 3, 3))}, r"compatibility: .*got \(4, 3, 3\)"),
         ({"compatibility": "potts"}, "compatibility: expected an array, got str"),
@@ -300,7 +311,7 @@ WRONG_SIZE = GaussianKernel(np.ones((POINTS - 1, 2), np.float32))
         ({"num_iterations": -1}, "num_iterations: expected at least 0, got -1"),
         ({"damping": 1.0}, "damping: expected at least 0 and below 1, got 1.0"),
         ({"damping": -0.1}, "damping: expected at least 0 and below 1, got -0.1"),
-        ({"damping": np.ones(2)}, "damping: expected a number, got shape"),
+        ({"damping": np.ones(2)}, "damping: expected one number, got an array"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):

@@ -167,6 +167,8 @@ def test_kernels_go_through_jit_and_compile_once():
             {"method": "separable", "grid": (5, 6)},
             r"kernel\.grid: expected one whose points .*\[30, 4\], got \(5, 6\)",
         ),
+        ({"grid": (5, 7)}, r"kernel\.grid: expected one whose points"),
+        ({"grid": "5x6"}, r"kernel\.grid: expected the sides of a grid"),
     ],
 )
 def test_bad_fields_are_named(changes, message):
@@ -181,6 +183,15 @@ def test_bad_fields_are_named(changes, message):
         (lambda: spatial_kernel((3, 0)), r"shape: expected the sides of a grid"),
         (lambda: spatial_kernel(7), r"shape: expected the sides of a grid.*got 7"),
         (lambda: spatial_kernel((3,), -1), "theta_gamma: expected a positive"),
+        (lambda: spatial_kernel((3,), method="fast"), "method: expected one of"),
+        (
+            lambda: spatial_kernel((3,), normalisation="sum"),
+            "normalisation: expected one of",
+        ),
+        (
+            lambda: bilateral_kernel(np.ones((3, 4, 1)), method="separable"),
+            "method: expected one of",
+        ),
         (
             lambda: spatial_kernel((3, 4), spacing=np.ones(3)),
             r"spacing: expected one number or 2, got shape \(3,\)",

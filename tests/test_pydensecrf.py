@@ -164,6 +164,14 @@ PROBABILITIES = cases.SOFTMAX
         ),
         (lambda: make("unary"), "u: expected an array of NumPy.*got str"),
         (
+            lambda: make(-utils.unary_from_softmax(cases.SOFTMAX)),
+            "u: expected energies, minus log-probabilities, got log-prob",
+        ),
+        (
+            lambda: utils.unary_from_softmax(np.moveaxis(cases.SOFTMAX, 0, -1)),
+            r"sm: expected \[labels, \.\.\.\], got .*over the last axis",
+        ),
+        (
             lambda: make().addPairwiseBilateral(9, 13, IMAGE.swapaxes(0, 1), 3),
             r"rgbim: .*got \[17, 12, 3\]; .*width 17 and the height 12",
         ),

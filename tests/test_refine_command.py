@@ -122,10 +122,21 @@ def test_files_that_are_there_are_kept_unless_forced(files, capsys):
         ("photo.png", "many.npy", [], "many.npy: expected at most 256 labels"),
         ("photo.png", "labels.png", ["--overlay=OUT"], "expected another name"),
         ("photo.png", "pickled.npy", [], "pickled.npy: expected an array of numpy's"),
-        ("photo.png", "small.npy", [], "image: expected .*probabilities' pixels"),
+        (
+            "photo.png",
+            "small.npy",
+            [],
+            "photo.png, .*small.npy: image: expected .*shape",
+        ),
         ("photo.png", "logits.npy", [], "give them as logits"),
         ("photo.png", "photo.png", [], "photo.png: expected class indices"),
-        ("photo.png", "labels.png", ["--labels=2"], "labels: expected 0..1, got 2"),
+        (
+            "photo.png",
+            "labels.png",
+            ["--labels=2"],
+            "labels.png: expected labels below --labels 2 .*0..2",
+        ),
+        ("photo.png", "void.png", [], "void.png: .*got 255, .*--unknown 255"),
         ("photo.png", "labels.png", ["--confidence=1"], "confidence: expected above 0"),
         ("photo.png", "labels.png", ["--theta-alpha=0"], "theta_alpha: expected a pos"),
         ("photo.png", "zeros.png", [], "number of labels: expected at least 2, got 1"),
@@ -137,6 +148,7 @@ def test_what_is_wrong_is_one_line(files, capsys, image, segmentation, flags, me
     np.save(files / "pickled.npy", np.array([print], object), allow_pickle=True)
     np.save(files / "small.npy", PROBABILITIES[1:])
     Image.fromarray(0 * MASK).save(files / "zeros.png")
+    Image.fromarray(np.where(MASK == 2, 255, MASK)).save(files / "void.png")
     (files / "empty.npy").write_bytes(b"")
     np.save(files / "many.npy", np.full((HEIGHT, WIDTH, 257), 1 / 257, np.float32))
     out = files / "out.png"
@@ -153,7 +165,11 @@ def test_what_is_wrong_is_one_line(files, capsys, image, segmentation, flags, me
     ("crf", "segmentation", "message"),
     [
         ("absent.npz", "labels.png", "absent.npz: expected a file of weights"),
-        ("photo.png", "labels.png", "photo.png: expected a converted file"),
+        (
+            "photo.png",
+            "labels.png",
+            "photo.png: expected a file that this package wrote",
+        ),
         ("crf.npz", "small.npy", r"small.npy: expected scores .*\[8, 10, 3\]"),
         ("crf.npz", "two.npy", r"two.npy: .*crf.npz, \[8, 10, 3\], got .*8, 10, 2"),
         ("crf.npz", "logits.npy", "logits.npy: probabilities: expected numbers in"),
@@ -187,6 +203,14 @@ def test_wrong_usage_is_status_2(files, flags):
     with pytest.raises(SystemExit) as stopped:
         run(files, "labels.png", *flags)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("flag", ["--confidence=0.9", "--unknown=255", "--labels=3"])
+def test_flags_of_labels_are_not_of_arrays(files, flag, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(files, "probabilities.npy", "--out=out.png", flag)
+    assert stopped.value.code == 2
+    assert "only of an image of labels" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module(files):

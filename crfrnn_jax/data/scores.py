@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfrnn_jax.checks import InputError
-from crfrnn_jax.unaries import logits_from_probabilities
+from crfrnn_jax.unaries import check_no_probabilities, logits_from_probabilities
 
 # What scores are: after the softmax or before it.
 Scores = Literal["probabilities", "logits"]
@@ -20,6 +20,8 @@ def read_scores(path: Path) -> NDArray[Any]:
       FileNotFoundError: there is none.
       ValueError: naming the file, if it is damaged or holds something else.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected an .npy of scores, got none")
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -43,13 +45,14 @@ def as_logits(path: Path, scores: Scores, array: NDArray[Any]) -> NDArray[np.flo
       array: float [height, width, labels].
 
     Raises:
-      ValueError: naming the file, if numbers are not finite, or no probabilities.
+      ValueError: naming the file, if numbers are not finite, or not what it is to hold.
     """
     if not np.isfinite(array).all():
         raise InputError(f"{path}: expected finite numbers, got NaN or infinity")
-    if scores == "logits":
-        return array.astype(np.float32)
     try:
-        return np.asarray(logits_from_probabilities(array), np.float32)
+        if scores == "probabilities":
+            return np.asarray(logits_from_probabilities(array), np.float32)
+        check_no_probabilities("logits", array)
+        return array.astype(np.float32)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

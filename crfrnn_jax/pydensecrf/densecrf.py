@@ -98,6 +98,11 @@ class DenseCRF:
             energies = energies.astype(np.float32)
         if np.isnan(energies).any() or np.isneginf(energies).any():
             raise InputError("u: expected energies above minus infinity, got NaN or it")
+        # No energies are this by chance, but those of one label.
+        if self._nlabels > 1 and _are_log_probabilities(energies):
+            raise InputError(
+                "u: expected energies, minus log-probabilities, got log-probabilities"
+            )
         if np.isposinf(energies).all(axis=0).any():
             raise InputError(
                 "u: expected a finite energy of each point, got a point "
@@ -334,6 +339,14 @@ class DenseCRF2D(DenseCRF):
         self._add(
             image_features(image), np.concatenate(widths), compat, kernel, normalization
         )
+
+
+def _are_log_probabilities(values: np.ndarray) -> bool:
+    """Whether they are, of [labels, points], at every point."""
+    if values.max() > 0:
+        return False
+    sums = np.exp(values, dtype=np.float64).sum(axis=0)
+    return bool(np.abs(sums - 1).max() < 1e-3)
 
 
 def _widths(name: str, widths: float | Sequence[float], count: int) -> np.ndarray:

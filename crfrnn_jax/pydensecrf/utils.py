@@ -85,6 +85,11 @@ def unary_from_softmax(
             f"sm: expected probabilities in 0..1, got {sm.min()}..{sm.max()}; take the "
             "softmax of scores first"
         )
+    if _sums_to_one(sm, -1) and not _sums_to_one(sm, 0):
+        raise InputError(
+            f"sm: expected [labels, ...], got {list(sm.shape)} that add up to 1 over "
+            "the last axis; move it to the front"
+        )
     if scale is not None:
         check_number("scale", scale, "above 0, at most 1", lambda s: 0 < s <= 1)
     if clip is not None:
@@ -95,6 +100,11 @@ def unary_from_softmax(
     least = np.finfo(np.float32).tiny if clip is None else clip
     energies = -np.log(np.clip(probabilities, least, 1.0))
     return energies.reshape(len(sm), -1).astype(np.float32)
+
+
+def _sums_to_one(probabilities: np.ndarray, axis: int) -> bool:
+    sums = probabilities.sum(axis, dtype=np.float64)
+    return bool(np.abs(sums - 1).max() < 1e-3)
 
 
 def compute_unary(labels: Any, M: int, GT_PROB: float = 0.5) -> np.ndarray:

@@ -8,7 +8,7 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from crfrnn_jax.evaluation.pictures import (
     save_labels,
     save_overlay,
 )
-from crfrnn_jax.kernels import METHODS, KernelNormalisation
+from crfrnn_jax.kernels import KERNEL_NORMALISATIONS, METHODS
 from crfrnn_jax.refine import refine
 from crfrnn_jax.unaries import unary_from_labels
 
@@ -38,7 +38,7 @@ _CRF_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bilateral_weight": ("weight of the bilateral kernel", _NUMBER),
     "spatial_weight": ("weight of the spatial kernel", _NUMBER),
     "num_iterations": ("of the mean field", _WHOLE),
-    "normalisation": ("of the kernels", {"choices": get_args(KernelNormalisation)}),
+    "normalisation": ("of the kernels", {"choices": KERNEL_NORMALISATIONS}),
     "method": ("of filtering", {"choices": METHODS}),
 }
 
@@ -88,9 +88,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     scores = parser.add_argument_group("of an .npy")
     scores.add_argument("--logits", action="store_true", help="it holds no softmax yet")
     labels = parser.add_argument_group("of an image of labels")
-    labels.add_argument(
-        "--confidence", default=0.7, help="in its labels (default: 0.7)", **_NUMBER
-    )
+    labels.add_argument("--confidence", help="in its labels (default: 0.7)", **_NUMBER)
     labels.add_argument("--unknown", help="label of what is not known", **_WHOLE)
     labels.add_argument("--labels", help="their number, if not all are there", **_WHOLE)
     crf = parser.add_argument_group("the CRF")
@@ -130,8 +128,12 @@ def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.crf is not None and _given(options):
         flags = ", ".join(map(_flag_of, _given(options)))
         parser.error(f"{flags}: not with --crf, whose file holds them")
-    if options.logits and options.segmentation.suffix.lower() != ".npy":
+    is_array = options.segmentation.suffix.lower() == ".npy"
+    if options.logits and not is_array:
         parser.error("--logits: only of an .npy")
+    for name in ("confidence", "unknown", "labels"):
+        if is_array and getattr(options, name) is not None:
+            parser.error(f"--{name}: only of an image of labels")
 
 
 def _check_free(options: argparse.Namespace) -> None:
@@ -153,13 +155,26 @@ def _read_scores(options: argparse.Namespace) -> dict[Scores, np.ndarray]:
 
 
 def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.ndarray:
+    path = options.segmentation
     known = labels if options.unknown is None else labels[labels != options.unknown]
     if not known.size:
-        raise InputError(f"{options.segmentation}: expected labels, got unknown alone")
-    number = int(known.max()) + 1 if options.labels is None else options.labels
+        raise InputError(f"{path}: expected labels, got unknown alone")
+    highest = int(known.max())
+    if highest == 255 and options.labels is None:
+        raise InputError(
+            f"{path}: expected labels, got 255, which mostly stands for none; say "
+            "--unknown 255, or if it is one, --labels 256"
+        )
+    number = highest + 1 if options.labels is None else options.labels
+    if not 0 <= known.min() <= highest < number:
+        raise InputError(
+            f"{path}: expected labels below --labels {number} or that of --unknown, "
+            f"got {known.min()}..{highest}"
+        )
     check_at_least("number of labels", number, 2)
+    confidence = 0.7 if options.confidence is None else options.confidence
     return np.asarray(
-        unary_from_labels(labels, options.confidence, number, unknown=options.unknown)
+        unary_from_labels(labels, confidence, number, unknown=options.unknown)
     )
 
 
@@ -167,7 +182,11 @@ def _refine(
     options: argparse.Namespace, image: np.ndarray, scores: dict[Scores, np.ndarray]
 ) -> np.ndarray:
     if options.crf is None:
-        return refine(image, **scores, **_given(options))
+        try:
+            return refine(image, **scores, **_given(options))
+        except InputError as error:
+            files = f"{options.image}, {options.segmentation}"
+            raise InputError(f"{files}: {error}") from error
     layer, variables = load_crf(options.crf)
     ((kind, array),) = scores.items()
     logits = as_logits(options.segmentation, kind, array)

@@ -1,7 +1,7 @@
 """Post-processing of one image or a batch, checked, compiled and kept."""
 
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from crfrnn_jax.checks import (
     check_at_least,
     check_choice,
     check_floating,
+    check_intensities,
     check_mask,
     check_positive,
     check_real,
@@ -20,6 +21,7 @@ from crfrnn_jax.checks import (
 )
 from crfrnn_jax.inference import mean_field
 from crfrnn_jax.kernels import (
+    KERNEL_NORMALISATIONS,
     METHODS,
     SPATIAL_METHODS,
     KernelNormalisation,
@@ -118,7 +120,7 @@ def refine(
         _check_weight(f"{kernel}_weight", value)
     check_positive("max_intensity", max_intensity)
     check_at_least("num_iterations", num_iterations, 0)
-    check_choice("normalisation", normalisation, get_args(KernelNormalisation))
+    check_choice("normalisation", normalisation, KERNEL_NORMALISATIONS)
     check_choice("method", method, METHODS)
     spatial_method = method if spatial_method is None else spatial_method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
@@ -205,19 +207,7 @@ def _check_values(
         check_probabilities(scores)
     else:
         _check_logits(scores)
-    lowest, highest = float(image.min()), float(image.max())
-    if not 0 <= lowest <= highest <= max_intensity:
-        raise InputError(
-            f"image: expected intensities in 0..{max_intensity:g}, got {lowest:g}.."
-            f"{highest:g}; max_intensity tells of another range, and no mean is to be "
-            "subtracted"
-        )
-    is_float = jnp.issubdtype(image.dtype, jnp.floating)
-    if is_float and max_intensity == 255 and 0 < highest <= 1:
-        raise InputError(
-            f"image: expected intensities in 0..255, got {lowest:g}..{highest:g}; if "
-            "they are in 0..1 say max_intensity=1"
-        )
+    check_intensities("image", image, max_intensity)
 
 
 def _check_logits(logits: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.data.folder import open_folder
 from crfrnn_jax.data.scores import Scores, as_logits, read_scores
 from crfrnn_jax.evaluation.prediction import likeliest_labels
-from crfrnn_jax.fitting import fit_crf
+from crfrnn_jax.fitting import fit_crf, fresh_variables
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.metrics import confusion_matrix, mean_iou
 from crfrnn_jax.training.configuration import Config
@@ -188,7 +188,7 @@ def _fit(
     layer: CRFRNN, scenes: _Scenes, config: Config
 ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
     """The layer's variables as set up, those fitted, and the losses."""
-    start = dict(layer.init(jax.random.key(0), scenes.images[:1], scenes.logits[:1]))
+    start = fresh_variables(layer, scenes.images.shape[-1])
     fitted = fit_crf(
         layer,
         scenes.images,

@@ -120,7 +120,10 @@ def check_target(path: Path, force: bool) -> None:
         raise InputError(f"{path}: expected a name ending in .npz")
     check_folder(f"folder of {path}", path.parent)
     if path.is_dir() or (path.exists() and not force):
-        raise InputError(f"{path}: expected no such file, got one; --force replaces it")
+        raise InputError(
+            f"{path}: expected no such file, got one; --force, or force=True, replaces "
+            "it"
+        )
 
 
 def is_converted(arrays: Mapping[str, NDArray[Any]]) -> bool:
@@ -130,8 +133,9 @@ def is_converted(arrays: Mapping[str, NDArray[Any]]) -> bool:
 
 def _not_converted(path: Path, got: str) -> InputError:
     return InputError(
-        f"{path}: expected a converted file, got {got}; convert it first: "
-        f"python -m crfrnn_jax.weights convert {path} OUT.npz"
+        f"{path}: expected a file that this package wrote, got {got}; published "
+        f"weights are to be converted: python -m crfrnn_jax.weights convert {path} "
+        "OUT.npz"
     )
 
 

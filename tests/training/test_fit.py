@@ -164,7 +164,7 @@ def broken(kind):
         ("no_sum", r"train1\.npy: probabilities: expected numbers .* add up to 1"),
         ("not_finite", r"train1\.npy: expected finite numbers"),
         ("integers", r"train0\.npy: expected floats, got int64"),
-        ("absent", r"val0\.npy"),
+        ("absent", r"val0\.npy: expected an \.npy of scores, got none"),
         ("none", r"train/probabilities: expected an \.npy for each image"),
         ("label_out_of_range", r"train1\.png: expected labels below 3"),
     ],
@@ -209,7 +209,7 @@ def test_the_command_and_what_refine_makes_of_its_file(tmp_path):
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 1
     assert again.stderr == f"fit.py: {out}: expected no such file, got one; " + (
-        "--force replaces it\n"
+        "--force, or force=True, replaces it\n"
     )
 
     files = [tmp_path / "val" / kind for kind in ("images", "probabilities")]

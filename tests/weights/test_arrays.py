@@ -107,7 +107,7 @@ def test_what_is_not_converted_yet_is_told_how(tmp_path):
         archive.writestr("archive/data.pkl", b"")
     np.savez(tmp_path / "a.npz", conv1_1_W=np.zeros(3))
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(InputError, match=f"first: .* convert {path} OUT.npz"):
+        with pytest.raises(InputError, match=f"converted: .* convert {path} OUT.npz"):
             load_weights(path)
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 and cut")
     with pytest.raises(InputError, match=r"b.npz: expected an archive of numpy arrays"):
