@@ -52,7 +52,8 @@ def mean_field(
       compatibility: applied to the sum of the kernels' weighted messages, and
         subtracted from the logits: one number times the identity, [labels] on a
         diagonal, or [labels, labels], row = label that receives; or [num_iterations,
-        labels, labels]. -1 is the Potts model.
+        labels, labels]. What is positive is a cost: -1, which rewards a label for
+        meeting itself, is the Potts model.
       mask: bool [*shape], False at points that neither send nor receive, count in no
         normaliser, and keep their logits, whatever they hold.
       num_iterations: at least 0; 0 returns the logits.
