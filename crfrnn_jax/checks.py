@@ -74,6 +74,7 @@ def check_real(name: str, array: jax.typing.ArrayLike) -> None:
     dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(array):
         raise InputError(f"{name}: expected real numbers, got dtype {dtype}")
+    _check_32_bits(name, array)
 
 
 def check_mask(
@@ -91,6 +92,22 @@ def check_integers(name: str, array: jax.typing.ArrayLike) -> None:
     dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise InputError(f"{name}: expected integers, got dtype {dtype}")
+    _check_32_bits(name, array)
+
+
+def _check_32_bits(name: str, array: jax.typing.ArrayLike) -> None:
+    """Raises InputError for integers of which JAX would drop the upper bits."""
+    if isinstance(array, Tracer) or jax.dtypes.canonicalize_dtype(np.int64) == np.int64:
+        return
+    values = np.asarray(array)
+    if values.dtype not in (np.int64, np.uint64) or not values.size:
+        return
+    lowest, highest = int(values.min()), int(values.max())
+    if not -(2**31) <= lowest <= highest < 2**31:
+        raise InputError(
+            f"{name}: expected integers of 32 bits, got {lowest}..{highest}; larger "
+            "ones are to be floats"
+        )
 
 
 def check_same_shape(
@@ -127,7 +144,7 @@ def check_intensities(
 def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
     """Raises InputError unless the scalar is positive and finite, if that is known."""
     check_scalar(name, value)
-    if not isinstance(value, Tracer) and not 0 < np.asarray(value) < np.inf:
+    if not isinstance(value, Tracer) and not 0 < _float32(value) < np.inf:
         raise InputError(f"{name}: expected a positive finite number, got {value}")
 
 
@@ -151,8 +168,14 @@ def check_positives(name: str, values: jax.typing.ArrayLike, count: int) -> None
             f"{name}: expected one number or {count}, got shape {jnp.shape(values)}"
         )
     known = not isinstance(values, Tracer)
-    if known and not np.all((np.asarray(values) > 0) & (np.asarray(values) < np.inf)):
+    if known and not np.all((_float32(values) > 0) & (_float32(values) < np.inf)):
         raise InputError(f"{name}: expected positive finite numbers, got {values}")
+
+
+def _float32(values: jax.typing.ArrayLike) -> np.ndarray:
+    """As it is computed with: what is too small is 0, what is too large infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float32)
 
 
 def _dtype_of(name: str, array: jax.typing.ArrayLike) -> np.dtype:
@@ -177,6 +200,8 @@ def check_integer(name: str, value: object) -> None:
     """Raises InputError unless the value is an integer, which a boolean is not."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputError(f"{name}: expected an integer, got {shown(value)}")
+    if not -(2**31) <= value < 2**31:
+        raise InputError(f"{name}: expected an integer of 32 bits, got {value}")
 
 
 def check_number(
@@ -204,6 +229,10 @@ def as_numbers(name: str, values: object) -> jax.typing.ArrayLike:
     if not isinstance(values, list | tuple):
         check_real(name, values)  # pyright: ignore[reportArgumentType]
         return values  # pyright: ignore[reportReturnType]
+    if any(isinstance(value, Tracer) for value in values):
+        for value in values:
+            check_scalar(name, value)
+        return jnp.stack([jnp.asarray(value).astype(jnp.float32) for value in values])
     try:
         array = np.asarray(values)
     except ValueError:  # lists of other lengths within it
@@ -263,5 +292,8 @@ def check_sides(name: str, shape: object) -> None:
 def _sides_of(shape: object) -> Sequence[int]:
     """The sides of a grid, none if they are not positive integers."""
     sides = shape if isinstance(shape, tuple | list) else ()
-    integers = all(isinstance(side, int | np.integer) for side in sides)
+    integers = all(
+        isinstance(side, int | np.integer) and not isinstance(side, bool)
+        for side in sides
+    )
     return sides if sides and integers and min(sides) >= 1 else ()

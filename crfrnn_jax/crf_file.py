@@ -7,19 +7,18 @@ may start from it as well (`config.init.file`).
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-import jax
 import numpy as np
 
-from crfrnn_jax.checks import InputError, check_keys
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.checks import InputError, shown
+from crfrnn_jax.layers import CRFRNN, check_variables
 from crfrnn_jax.weights import load_weights, save_weights
+from crfrnn_jax.weights.limits import reading
 
 _PREFIX = "crf/"
 # The layer's attributes and their types.
-_ATTRIBUTES: dict[str, Any] = {
+ATTRIBUTES: dict[str, Any] = {
     field.name: field.type
     for field in dataclasses.fields(CRFRNN)
     if field.name not in ("parent", "name")
@@ -72,20 +71,23 @@ def save_crf(
     """
     if not isinstance(layer, CRFRNN):
         raise InputError(f"layer: expected CRFRNN, got {type(layer).__name__}")
-    if not isinstance(variables, Mapping):
-        raise InputError(
-            "variables: expected a dictionary, as of `layer.init` or `fit_crf(...)"
-            f".variables`, got {type(variables).__name__}"
-        )
-    check_keys("variables", variables, ("params",))
-    params = {
-        name: np.asarray(value, np.float32)
+    check_variables("variables", layer, variables)
+    attributes = {name: _plain(getattr(layer, name)) for name in ATTRIBUTES}
+    for name, value in attributes.items():
+        if not _fits(value, ATTRIBUTES[name]):
+            raise InputError(
+                f"layer.{name}: expected {ATTRIBUTES[name]}, got {shown(value)}"
+            )
+    tensors = {
+        _PREFIX + name: np.asarray(value, np.float32)
         for name, value in variables["params"].items()
     }
-    _check_params("variables", layer, params)
-    attributes = {name: getattr(layer, name) for name in _ATTRIBUTES}
-    tensors = {_PREFIX + name: value for name, value in params.items()}
     save_weights(path, tensors, {"crf": attributes}, force=force)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or JAX's as Python's."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
@@ -108,21 +110,29 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
             f"{path}: expected a CRF that fit.py or save_crf wrote, got the weights of "
             f"a network, {', '.join(list(tensors)[:3])}"
         )
-    differing = attributes.keys() ^ _ATTRIBUTES.keys() or {
-        name for name, kind in _ATTRIBUTES.items() if not _fits(attributes[name], kind)
+    differing = attributes.keys() ^ ATTRIBUTES.keys() or {
+        name for name, kind in ATTRIBUTES.items() if not _fits(attributes[name], kind)
     }
     if differing:
         raise InputError(
             f"{path}: expected a CRF of this version, got one that differs in "
             f"{', '.join(sorted(differing))}"
         )
-    layer = CRFRNN(**attributes)
+    misnamed = [name for name in tensors if not name.startswith(_PREFIX)]
+    if misnamed:
+        raise InputError(
+            f"{path}: expected tensors of a CRF alone, got {', '.join(misnamed[:3])}"
+        )
     params = {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
+    saved = SavedCRF(CRFRNN(**attributes), {"params": params})
     try:
-        _check_params("crf", layer, params)
+        with reading(path, "a CRF"):
+            check_variables("its tensors", *saved)
     except InputError as error:
+        if str(error).startswith(str(path)):
+            raise
         raise InputError(f"{path}: {error}") from error
-    return SavedCRF(layer, {"params": params})
+    return saved
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -132,21 +142,6 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_args(kind):
         return any(_fits(value, part) for part in get_args(kind))
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) < 1e30
     return type(value) is kind
-
-
-def _check_params(name: str, layer: CRFRNN, params: dict[str, np.ndarray]) -> None:
-    """Raises InputError unless these are the layer's parameters, and finite."""
-    image = jax.ShapeDtypeStruct((1, 2, 2, 1), np.float32)
-    logits = jax.ShapeDtypeStruct((1, 2, 2, layer.num_labels), np.float32)
-    expected = jax.eval_shape(layer.init, jax.random.key(0), image, logits)["params"]
-    shapes = {key: list(value.shape) for key, value in expected.items()}
-    got = {key: list(value.shape) for key, value in params.items()}
-    if got != shapes:
-        raise InputError(f"{name}: expected the layer's parameters {shapes}, got {got}")
-    wrong = [key for key, value in params.items() if not np.isfinite(value).all()]
-    if wrong:
-        raise InputError(
-            f"{name}: expected finite numbers, got others in {', '.join(wrong)}"
-        )

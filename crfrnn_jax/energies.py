@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from crfrnn_jax.checks import (
     InputError,
@@ -119,13 +120,17 @@ def map_labels(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
     """The likeliest label of each point's marginal, int32 [*shape]; of a tie the first.
 
     Raises:
-      ValueError: not floating, or without an axis of labels.
+      ValueError: not floating, without an axis of labels, or NaN, if that is known: it
+        would pass for a label.
 
     Examples:
       >>> map_labels(np.array([[0.1, 2.0], [3.0, 1.0]], np.float32)).tolist()
       [1, 0]
     """
     _check_marginal_logits(marginal_logits)
+    known = not isinstance(marginal_logits, Tracer)
+    if known and jnp.isnan(jnp.asarray(marginal_logits)).any():
+        raise InputError("marginal_logits: expected numbers, got NaN in some points")
     return jnp.argmax(jnp.asarray(marginal_logits), axis=-1).astype(jnp.int32)
 
 
@@ -143,7 +148,9 @@ def marginal_entropy(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
       [0.693 0.   ]
     """
     _check_marginal_logits(marginal_logits)
-    return -jnp.sum(_q_log_q(jnp.asarray(marginal_logits)), axis=-1)
+    logits = jnp.asarray(marginal_logits)
+    is_impossible = jnp.all(logits == -jnp.inf, axis=-1)  # no marginal at all
+    return jnp.where(is_impossible, jnp.nan, -jnp.sum(_q_log_q(logits), axis=-1))
 
 
 @jax.jit

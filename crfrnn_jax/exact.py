@@ -4,6 +4,7 @@ Of any features in quadratic time, and of the positions of an image's pixels, wh
 a regular grid, by a product along each side.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -118,7 +119,9 @@ def filter_axes(kernels: Sequence[jax.Array], values: jax.Array) -> jax.Array:
       kernels: float [side, side] for each axis of the grid.
       values: float, at the grid's points in row-major order.
     """
-    grid = values.reshape(*(len(kernel) for kernel in kernels), -1)
+    sides = [len(kernel) for kernel in kernels]
+    check_shape("values", values, "points channels", {"points": math.prod(sides)})
+    grid = values.reshape(*sides, -1)
     grid = grid.astype(kernels[0].dtype)
     for axis, kernel in enumerate(kernels):
         filtered = jnp.tensordot(kernel, grid, (1, axis), precision="highest")

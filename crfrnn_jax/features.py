@@ -14,6 +14,7 @@ from crfrnn_jax.checks import (
     as_numbers,
     check_choice,
     check_grid,
+    check_integer,
     check_positive,
     check_positives,
     check_real,
@@ -109,7 +110,8 @@ def image_features(
       >>> image_features(np.array([[[7, 8]], [[9, 0]]], np.uint8)).tolist()
       [[0.0, 0.0, 7.0, 8.0], [0.0, 1.0, 9.0, 0.0]]
     """
-    check_choice("dims", dims, tuple(_AXES))
+    check_integer("dims", dims)
+    check_choice("dims", int(dims), tuple(_AXES))
     sizes = check_shape("image", image, f"{_AXES[dims]} channels")
     check_real("image", image)
     positions = position_features(jnp.shape(image)[:-1], spacing)

@@ -14,11 +14,10 @@ from crfrnn_jax.checks import (
     check_choice,
     check_integers,
     check_intensities,
-    check_keys,
     check_mask,
     check_shape,
 )
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.layers import CRFRNN, check_variables, fresh_variables
 from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
 from crfrnn_jax.unaries import check_no_probabilities
 
@@ -92,7 +91,7 @@ def fit_crf(
     _check_values(images, logits, labels, mask, ignore_label)
     if variables is None:
         variables = fresh_variables(layer, jnp.shape(images)[-1])
-    check_keys("variables", variables, ("params",))
+    check_variables("variables", layer, variables)
     params = variables["params"]
     frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     for name in frozen:
@@ -112,14 +111,6 @@ def fit_crf(
 
     learned, losses = _minimise(loss_of, learned, (images, logits, mask, labels), steps)
     return Fitted({**variables, "params": fixed | learned}, losses)
-
-
-def fresh_variables(layer: CRFRNN, channels: int) -> dict[str, Any]:
-    """A layer's variables as it starts, which no image has a part in."""
-    image = np.zeros((1, 2, 2, channels), np.float32)
-    logits = np.zeros((1, 2, 2, layer.num_labels), np.float32)
-    # As one program, from which all that has no part in them is left out.
-    return dict(jax.jit(layer.init)(jax.random.key(0), image, logits))
 
 
 def _check_values(images, logits, labels, mask, ignore_label) -> None:

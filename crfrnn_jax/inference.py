@@ -188,7 +188,7 @@ def mean_field_until(
         mask,
         _or_none(damping),
         tolerance,
-        min(int(max_iterations), 2**31 - 1),
+        int(max_iterations),
     )
 
 
@@ -287,11 +287,7 @@ def check_model(
         name = f"kernels[{i}]"
         if isinstance(kernel, PreparedKernel):
             of_kernel = kernel.points
-            if kernel.is_masked != (mask is not None):
-                raise InputError(
-                    f"mask: expected the one with which {name} was prepared, "
-                    f"{'one' if kernel.is_masked else 'none'}, got another"
-                )
+            _check_same_mask(name, kernel.mask, mask)
         else:
             of_kernel = check_kernel(name, kernel)
         if of_kernel != points:
@@ -300,7 +296,11 @@ def check_model(
                 f"{list(shape)} have, {points}, got {of_kernel}"
             )
         # Logits of points in a row may be a grid's as well.
-        if kernel.grid is not None and len(shape) > 2 and kernel.grid != shape[:-1]:
+        if (
+            kernel.grid is not None
+            and len(shape) > 2
+            and tuple(kernel.grid) != shape[:-1]
+        ):
             raise InputError(
                 f"{name}.grid: expected the logits' {list(shape[:-1])}, got "
                 f"{list(kernel.grid)}"
@@ -310,6 +310,22 @@ def check_model(
     if mask is not None:
         sizes = {f"axis{i}": side for i, side in enumerate(shape[:-1])}
         check_mask("mask", mask, " ".join(sizes), sizes)
+
+
+def _check_same_mask(name, prepared, mask) -> None:
+    """Raises InputError if a kernel is known to be prepared with another mask."""
+    if prepared is not None and mask is not None:
+        if isinstance(prepared, Tracer) or isinstance(mask, Tracer):
+            return
+        if np.array_equal(prepared, np.reshape(mask, -1)):
+            return
+    elif prepared is mask:
+        return
+    raise InputError(
+        f"mask: expected the one with which {name} was prepared, "
+        f"{'none' if prepared is None else 'one'}, got "
+        f"{'none' if mask is None else 'another'}"
+    )
 
 
 def _check_form(name, form, labels, num_iterations) -> None:

@@ -84,7 +84,7 @@ def mean_field_step(
     # weights and the compatibility at once.
     updated = unary
     for filter_values, mixing in zip(filters, mixings, strict=True):
-        updated -= filter_values(marginals, mixing)
+        updated = updated - filter_values(marginals, mixing)
     return updated
 
 

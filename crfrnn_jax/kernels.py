@@ -3,17 +3,19 @@
 import math
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from crfrnn_jax.checks import (
     InputError,
     as_numbers,
     check_choice,
+    check_floating,
     check_grid,
     check_mask,
     check_positive,
@@ -67,9 +69,9 @@ class GaussianKernel:
       normalisation: "none", "before", "after" or "symmetric".
       method: "lattice", linear in the points and approximate; "exact", quadratic; or
         "separable", exact and fast, for the points of a regular grid.
-      grid: the sides of the grid whose points these are, if they are one's: inference
-        holds the logits' shape against it. With "separable" the axes' coordinates, last
-        axis first, are the features, as those of `position_features`.
+      grid: the sides of the grid that the points lie on, if they do: inference holds
+        the logits' shape against it. With "separable" the features are its positions,
+        as `position_features` has them: each axis's coordinate, last axis first.
 
     Examples:
       >>> points = np.array([[0.0], [1.0], [9.0]], np.float32)
@@ -266,8 +268,8 @@ def _valid(mask: jax.Array | None, values: jax.Array) -> jax.Array:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("filter_values", "weights"),
-    meta_fields=("points", "grid", "normalisation", "is_masked"),
+    data_fields=("filter_values", "weights", "mask"),
+    meta_fields=("points", "grid", "normalisation"),
 )
 @dataclass(frozen=True, eq=False)
 class PreparedKernel:
@@ -278,11 +280,11 @@ class PreparedKernel:
 
     Attributes:
       filter_values: as from `normalised_filter`.
-      weights: as in `GaussianKernel`, and so is the normalisation.
+      weights: as in `GaussianKernel`, and so are grid and normalisation.
+      mask: bool [points] with which it was prepared, or None.
       points: number of points.
       grid: see there.
       normalisation: see there.
-      is_masked: whether it was prepared with a mask.
 
     Examples:
       See `prepare_kernel`.
@@ -290,10 +292,10 @@ class PreparedKernel:
 
     filter_values: Filter
     weights: jax.typing.ArrayLike
+    mask: jax.Array | None
     points: int
     grid: tuple[int, ...] | None
     normalisation: KernelNormalisation
-    is_masked: bool
 
 
 # What inference takes.
@@ -311,8 +313,8 @@ def prepare_kernel(
     iterations.
 
     Args:
-      kernel: the kernel.
-        Its features are computed with in float32, or if they are in float64, in that.
+      kernel: the kernel; its features are computed with in float32, or if they are
+        float64 in that.
       mask: bool [*shape], the mask of the inference to come, if that has one.
 
     Raises:
@@ -338,10 +340,10 @@ def prepare_kernel(
     return PreparedKernel(
         _set_up(kernel, mask),
         kernel.weights,
+        None if mask is None else jnp.asarray(mask),
         points,
         kernel.grid,
         kernel.normalisation,
-        mask is not None,
     )
 
 
@@ -377,6 +379,16 @@ def check_kernel(name: str, kernel: GaussianKernel) -> int:
             f"{name}.grid: expected one whose points and axes are those of the "
             f"features, {list(jnp.shape(kernel.features))}, got {kernel.grid}"
         )
+    if is_separable and not isinstance(kernel.features, Tracer):
+        lines = _coordinates(np.asarray(kernel.features), tuple(kernel.grid))
+        mesh = np.meshgrid(*lines, indexing="ij")[::-1]
+        if not np.array_equal(
+            np.stack(mesh, -1).reshape(-1, len(mesh)), kernel.features
+        ):
+            raise InputError(
+                f"{name}.features: expected positions on the grid {kernel.grid}, last "
+                "axis first, as 'separable' needs them, got others"
+            )
     return sizes["points"]
 
 
@@ -410,7 +422,7 @@ def _unnormalised(
     return Partial(_filter_scaled, 2.0 ** (d + 1), filter_values)
 
 
-def _coordinates(features: jax.Array, grid: tuple[int, ...]) -> list[jax.Array]:
+def _coordinates(features: jax.Array | np.ndarray, grid: tuple[int, ...]) -> list[Any]:
     """Those along each of the grid's axes, of features [points, x, y, ...]."""
     on_grid = features.reshape(*grid, len(grid))[..., ::-1]
     first = (0,) * len(grid)
@@ -421,7 +433,12 @@ def _coordinates(features: jax.Array, grid: tuple[int, ...]) -> list[jax.Array]:
 
 
 def _mix_and_filter(filter_values, values, mixing=None):
+    sizes = check_shape("values", values, "points channels")
+    check_floating("values", values)
     if mixing is not None:
+        sizes = {"channels": sizes["channels"]}
+        check_shape("mixing", mixing, "mixed channels", sizes)
+        check_floating("mixing", mixing)
         values = jnp.matmul(values, mixing.T, precision="highest")
     return filter_values(values)
 

@@ -1,10 +1,12 @@
 """CRF-RNN as a Flax layer."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import (
@@ -14,6 +16,7 @@ from crfrnn_jax.checks import (
     check_mask,
     check_positive,
     check_shape,
+    shown,
 )
 from crfrnn_jax.crf import CRFParams, crf_rnn
 from crfrnn_jax.iterations import Normalisation
@@ -175,3 +178,46 @@ class CRFRNN(nn.Module):
 
     def _repeat(self, array: jax.Array) -> jax.Array:
         return jnp.tile(array, (self.num_iterations, *[1] * array.ndim))
+
+
+def fresh_variables(layer: CRFRNN, channels: int = 3) -> dict[str, Any]:
+    """A layer's variables as it starts, in which no image has a part."""
+    # As one program, from which all that has no part in them is left out.
+    init = jax.jit(layer.init)
+    scene = [np.zeros(array.shape, array.dtype) for array in _smallest(layer, channels)]
+    return dict(init(jax.random.key(0), *scene))
+
+
+def check_variables(name: str, layer: CRFRNN, variables: Any) -> None:
+    """Raises InputError unless these are the layer's variables, and finite numbers."""
+    is_mapping = isinstance(variables, Mapping)
+    if not is_mapping or not isinstance(variables.get("params"), Mapping):
+        raise InputError(
+            f"{name}: expected those of `layer.init`, a dictionary with one of "
+            f"parameters, 'params', got {shown(variables)}"
+        )
+    init = jax.eval_shape(layer.init, jax.random.key(0), *_smallest(layer, 3))
+    expected = {key: list(value.shape) for key, value in init["params"].items()}
+    params = {key: np.asarray(value) for key, value in variables["params"].items()}
+    shapes = {key: list(value.shape) for key, value in params.items()}
+    if shapes != expected:
+        raise InputError(
+            f"{name}: expected parameters of shapes {expected}, got {shapes}"
+        )
+    wrong = [
+        key
+        for key, value in params.items()
+        if value.dtype.kind != "f" or not np.isfinite(value).all()
+    ]
+    if wrong:
+        raise InputError(
+            f"{name}: expected finite numbers, got others in {', '.join(wrong)}"
+        )
+
+
+def _smallest(layer: CRFRNN, channels: int) -> tuple[Any, Any]:
+    """The shapes of an image and logits that the layer can take."""
+    check_at_least("num_labels", layer.num_labels, 1)
+    shape = jax.ShapeDtypeStruct
+    image = shape((1, 2, 2, channels), np.float32)
+    return image, shape((1, 2, 2, layer.num_labels), np.float32)

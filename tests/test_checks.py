@@ -84,6 +84,43 @@ def test_check_positive_wants_one_number(value):
         checks.check_positive("a", value)
 
 
+@pytest.mark.parametrize("value", [1e-50, np.float64(1e-50), 1e39])
+def test_check_positive_wants_what_float32_can_hold(value):
+    with pytest.raises(ValueError, match="a: expected a positive finite number"):
+        checks.check_positive("a", value)
+
+
+@pytest.mark.parametrize("check", [checks.check_real, checks.check_integers])
+def test_integers_of_which_jax_would_drop_bits_are_refused(check):
+    check("a", np.array([-(2**31), 2**31 - 1]))
+    for value in (2**31, -(2**31) - 1, 2**32):
+        with pytest.raises(ValueError, match="a: expected integers of 32 bits, got"):
+            check("a", np.array([0, value]))
+    with pytest.raises(ValueError, match="a: expected integers of 32 bits, got"):
+        check("a", np.uint64(2**32))
+
+
+@pytest.mark.parametrize("value", [2**31, 10**20, np.int64(2**40)])
+def test_numbers_of_things_have_32_bits(value):
+    with pytest.raises(ValueError, match="a: expected an integer of 32 bits"):
+        checks.check_at_least("a", value, 1)
+
+
+def test_numbers_may_be_traced_in_a_tuple():
+    @jax.jit
+    def stacked(one):
+        return checks.as_numbers("a", (one, 2.0, 3))
+
+    np.testing.assert_array_equal(stacked(1.5), [1.5, 2, 3])
+    with pytest.raises(ValueError, match="a: expected one number, got 'x'"):
+        jax.jit(lambda one: checks.as_numbers("a", (one, "x")))(1.0)
+
+
+def test_a_boolean_is_no_side():
+    with pytest.raises(ValueError, match="a: expected the sides of a grid"):
+        checks.check_grid("a", (True, 2))
+
+
 @pytest.mark.parametrize("value", [1 + 2j, True])
 def test_check_positive_wants_a_real_number(value):
     with pytest.raises(ValueError, match="a: expected real numbers, got dtype"):

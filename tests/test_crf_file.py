@@ -58,15 +58,17 @@ def test_a_file_is_replaced_only_if_told(tmp_path):
 def test_parameters_of_another_layer_are_not_written(tmp_path):
     layer, variables = layer_and_variables()
     path = tmp_path / "crf.npz"
-    with pytest.raises(InputError, match=r"variables: expected the layer's parameters"):
+    with pytest.raises(InputError, match=r"variables: expected parameters of shapes"):
         save_crf(path, layer.clone(learn_widths=True), variables)
     bad = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), variables)
     with pytest.raises(InputError, match=r"finite numbers, got others in .*compat"):
         save_crf(path, layer, bad)
-    with pytest.raises(InputError, match=r"variables.params: expected a value"):
-        save_crf(path, layer, variables["params"])
-    with pytest.raises(InputError, match=r"variables: expected a dictionary, as of"):
-        save_crf(path, layer, Fitted(variables, np.zeros(1)))
+    no_dictionary = r"variables: expected those of `layer.init`, a dictionary with"
+    for wrong in (variables["params"], Fitted(variables, np.zeros(1)), {"params": [1]}):
+        with pytest.raises(InputError, match=no_dictionary):
+            save_crf(path, layer, wrong)
+    with pytest.raises(InputError, match=r"layer\.learn_widths: expected .*bool"):
+        save_crf(path, layer.clone(learn_widths=0), variables)
     with pytest.raises(InputError, match="layer: expected CRFRNN, got dict"):
         save_crf(path, variables, layer)
     assert not path.exists()
@@ -85,12 +87,14 @@ def attributes_of(layer):
     [
         (lambda crf: None, "expected a CRF that fit.py or save_crf wrote"),
         (lambda crf: crf | {"colour": 1}, "another version|differs in colour"),
-        (lambda crf: crf | {"num_labels": 4}, "expected the layer's parameters"),
-        (lambda crf: crf | {"num_labels": 10**9}, "expected the layer's parameters"),
+        (lambda crf: crf | {"num_labels": 4}, "expected parameters of shapes"),
+        (lambda crf: crf | {"num_labels": 10**9}, "expected parameters of shapes"),
         (lambda crf: crf | {"num_labels": "3"}, "num_labels"),
         (lambda crf: crf | {"num_labels": -1}, "num_labels"),
         (lambda crf: crf | {"theta_beta": -1.0}, "theta_beta"),
         (lambda crf: crf | {"theta_beta": "wide"}, "theta_beta"),
+        (lambda crf: crf | {"theta_beta": 10**400}, "theta_beta"),
+        (lambda crf: crf | {"num_labels": 10**30}, "num_labels"),
         (lambda crf: crf | {"method": "magic"}, "method"),
         (lambda crf: crf | {"spatial_method": 3}, "spatial_method"),
         (lambda crf: crf | {"weights_form": []}, "weights_form"),
@@ -108,6 +112,25 @@ def test_other_attributes_are_errors_that_name_the_file(change, message, tmp_pat
     path = tmp_path / "strange.npz"
     save_weights(path, tensors, {"crf": change(attributes_of(layer))})
     with pytest.raises(InputError, match=rf"strange\.npz.*({message})"):
+        load_crf(path)
+
+
+def test_attributes_of_numpy_are_written_as_pythons(tmp_path):
+    path = tmp_path / "crf.npz"
+    layer, variables = layer_and_variables(
+        theta_alpha=np.float32(7), num_iterations=np.int64(3), learn_widths=np.True_
+    )
+    save_crf(path, layer, variables)
+    assert load_crf(path).layer == CRFRNN(
+        3, theta_alpha=7.0, num_iterations=3, learn_widths=True
+    )
+
+
+def test_tensors_of_other_names_are_an_error(tmp_path):
+    layer, variables = layer_and_variables()
+    path = tmp_path / "strange.npz"
+    save_weights(path, dict(variables["params"]), {"crf": attributes_of(layer)})
+    with pytest.raises(InputError, match=r"strange\.npz: expected tensors of a CRF al"):
         load_crf(path)
 
 

@@ -201,6 +201,12 @@ def test_map_and_entropy():
     )
 
 
+def test_nan_is_no_label_and_no_marginal_has_no_entropy():
+    with pytest.raises(InputError, match="marginal_logits: expected numbers, got NaN"):
+        map_labels(np.array([[0.1, np.nan, 3]], np.float32))
+    assert np.isnan(marginal_entropy(np.full((1, 3), -np.inf, np.float32))).all()
+
+
 def test_labels_out_of_range_have_no_number():
     labels = np.array([0, 1, 2, 3, 0])
     assert np.isnan(labelling_energy(labels, LOGITS, KERNELS))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from crfrnn_jax import InputError
-from crfrnn_jax.fitting import Fitted, fit_crf, fresh_variables
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.fitting import Fitted, fit_crf
+from crfrnn_jax.layers import CRFRNN, fresh_variables
 
 RNG = np.random.default_rng(0)
 BATCH, HEIGHT, WIDTH, LABELS = 2, 8, 9, 3

@@ -167,6 +167,15 @@ def test_kernels_go_through_jit_and_compile_once():
             {"method": "separable", "grid": (5, 6)},
             r"kernel\.grid: expected one whose points .*\[30, 4\], got \(5, 6\)",
         ),
+        (
+            {
+                "features": np.indices((5, 6)).reshape(2, -1).T.astype(np.float32),
+                "widths": 1.0,
+                "method": "separable",
+                "grid": (5, 6),
+            },
+            r"kernel\.features: expected positions on the grid \(5, 6\), last axis",
+        ),
         ({"grid": (5, 7)}, r"kernel\.grid: expected one whose points"),
         ({"grid": "5x6"}, r"kernel\.grid: expected the sides of a grid"),
     ],
@@ -175,6 +184,23 @@ def test_bad_fields_are_named(changes, message):
     kernel = GaussianKernel(**({"features": FEATURES} | changes))
     with pytest.raises(ValueError, match=message):
         normalised_filter(kernel)
+
+
+@pytest.mark.parametrize("method", ["lattice", "exact", "separable"])
+@pytest.mark.parametrize("normalisation", ["none", "after"])
+def test_values_that_do_not_fit_a_filter_are_named(method, normalisation):
+    kernel = spatial_kernel((3, 4), 1.0, method=method, normalisation=normalisation)
+    filter_values = normalised_filter(kernel)
+    values = np.ones((12, 2), np.float32)
+    for wrong, mixing, message in (
+        (values[:, 0], None, "values: expected shape"),
+        (np.ones((24, 2), np.float32), None, "values: expected shape"),
+        (values.astype(int), None, "values: expected floating-point"),
+        (values, np.ones((2, 3), np.float32), "mixing: expected shape"),
+        (values, np.ones((2, 2), int), "mixing: expected floating-point"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            filter_values(wrong, mixing)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,13 @@ PREPARED = prepare_kernel(kernels("after", "exact")[0])
         ),
         (
             lambda: mean_field(LOGITS, [prepare_kernel(kernels()[0], MASK)]),
-            r"mask: expected the one with which kernels\[0\] was prepared, one, got",
+            r"mask: expected the one with which kernels\[0\] was prepared, one, got no",
+        ),
+        (
+            lambda: mean_field(
+                LOGITS, [prepare_kernel(kernels()[0], MASK)], mask=~MASK
+            ),
+            r"mask: expected the one with which kernels\[0\] was prepared, one, got an",
         ),
         (
             lambda: mean_field(

@@ -191,6 +191,13 @@ PROBABILITIES = cases.SOFTMAX
         (lambda: make().addPairwiseGaussian("3", 3), "sxy: expected an array, got str"),
         (lambda: make().addPairwiseGaussian(3, np.ones(2)), r"compat: .*got \[2\]"),
         (lambda: make().addPairwiseGaussian(3, np.nan), "compat: expected finite"),
+        (lambda: make().addPairwiseGaussian(3, 1e300), "compat: expected finite"),
+        (
+            lambda: make().klDivergence(np.ones((3, 204), int)),
+            "Q: expected floating-po",
+        ),
+        (lambda: make().klDivergence(np.zeros((3, 204))), "Q: expected marginals"),
+        (lambda: make().klDivergence(np.full((3, 204), -0.1)), "Q: expected marginals"),
         (lambda: make().addPairwiseGaussian(3, "potts"), "compat: expected numbers"),
         (lambda: make().addPairwiseGaussian(3, 3, 7), "kernel: expected one of"),
         (

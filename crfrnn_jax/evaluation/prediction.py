@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crfrnn_jax.checks import InputError
 from crfrnn_jax.crf import CRFParams, crf_rnn
 from crfrnn_jax.data.transforms import place_on_canvas
+from crfrnn_jax.energies import map_labels
 from crfrnn_jax.models import Segmenter
 
 # uint8 [height, width, channels] -> integer [height, width]
@@ -123,9 +123,7 @@ def likeliest_labels(logits: jax.Array) -> np.ndarray:
     Raises:
       ValueError: a logit is NaN, which would pass for label 0.
     """
-    if jnp.isnan(logits).any():
-        raise InputError("logits: expected numbers, got NaN in some pixels")
-    return np.asarray(jnp.argmax(logits, axis=-1))
+    return np.asarray(map_labels(logits))
 
 
 def potts_params(setting: CRFSetting, num_labels: int) -> CRFParams:

@@ -18,6 +18,8 @@ from crfrnn_jax.checks import (
     as_numbers,
     check_at_least,
     check_choice,
+    check_floating,
+    check_intensities,
     check_positives,
     check_real,
 )
@@ -211,16 +213,26 @@ class DenseCRF:
                 f"compat: expected a number, [{labels}] or [{labels}, {labels}], of as "
                 f"many labels as the CRF has, got {list(compat.shape)}"
             )
+        with np.errstate(over="ignore"):
+            compat = compat.astype(np.float32)
         if not np.isfinite(compat).all():
             raise InputError(f"compat: expected finite numbers, got {compat}")
-        compat = compat.astype(np.float32)
         if compat.ndim == 2:
             return (compat + compat.T) / 2
         return -compat if compat.ndim == 0 else compat
 
     def _marginals_of(self, Q: Any) -> jax.Array:
         """Marginals that the caller gives, float32 [points, labels]."""
-        return jnp.asarray(self._of_all_points("Q", Q).astype(np.float32)).T
+        marginals = self._of_all_points("Q", Q)
+        check_floating("Q", marginals)
+        marginals = marginals.astype(np.float32)
+        sums = marginals.sum(axis=0)
+        if not (marginals.min() >= 0 and sums.min() > 0 and sums.max() < np.inf):
+            raise InputError(
+                "Q: expected marginals, of at least 0 and of each point not all 0, got "
+                f"{marginals.min()}..{marginals.max()}"
+            )
+        return jnp.asarray(marginals).T
 
     def _of_all_points(self, name: str, array: Any) -> np.ndarray:
         """An array of every label and point, as it came."""
@@ -329,12 +341,7 @@ class DenseCRF2D(DenseCRF):
                 f"channels, got {list(image.shape)}; the CRF was made with the width "
                 f"{self._shape[1]} and the height {self._shape[0]}, in this order"
             )
-        lowest, highest = float(image.min()), float(image.max())
-        is_fraction = image.dtype.kind == "f" and 0 < highest <= 1
-        if is_fraction or not 0 <= lowest <= highest <= 255:
-            raise InputError(
-                f"rgbim: expected intensities in 0..255, got {lowest:g}..{highest:g}"
-            )
+        check_intensities("rgbim", image)
         widths = [_widths("sxy", sxy, 2), _widths("srgb", srgb, image.shape[2])]
         self._add(
             image_features(image), np.concatenate(widths), compat, kernel, normalization

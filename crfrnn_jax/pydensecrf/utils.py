@@ -43,6 +43,7 @@ def unary_from_labels(
     labels = as_numpy("labels", labels)
     check_integers("labels", labels)
     check_at_least("n_labels", n_labels, 2)
+    zero_unsure = bool(zero_unsure)
     wide = labels.astype(np.int64)
     lowest, highest = (0, n_labels) if zero_unsure else (0, n_labels - 1)
     if wide.size and not lowest <= wide.min() <= wide.max() <= highest:

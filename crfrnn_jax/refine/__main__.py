@@ -16,7 +16,7 @@ import numpy as np
 from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.crf_file import load_crf
 from crfrnn_jax.data.folder import read_image, read_mask
-from crfrnn_jax.data.scores import Scores, as_logits, read_scores
+from crfrnn_jax.data.scores import ScoreKind, as_logits, read_scores
 from crfrnn_jax.evaluation.pictures import (
     save_array,
     save_before_after,
@@ -56,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_free(options)
         image = read_image(options.image)
-        scores = _read_scores(options)
-        refined = _refine(options, image, scores)
-        _write(options, image, next(iter(scores.values())), refined)
+        kind, scores = _read_scores(options)
+        refined = _refine(options, image, kind, scores)
+        _write(options, image, scores, refined)
     except (InputError, OSError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -146,12 +146,12 @@ def _check_free(options: argparse.Namespace) -> None:
             raise InputError(f"{path}: expected another name for each file to write")
 
 
-def _read_scores(options: argparse.Namespace) -> dict[Scores, np.ndarray]:
-    """The segmentation by the name of its argument of `refine`."""
+def _read_scores(options: argparse.Namespace) -> tuple[ScoreKind, np.ndarray]:
+    """The segmentation, and which argument of `refine` it is."""
     path = options.segmentation
     if path.suffix.lower() != ".npy":
-        return {"logits": _logits_of_labels(read_mask(path), options)}
-    return {"logits" if options.logits else "probabilities": read_scores(path)}
+        return "logits", _logits_of_labels(read_mask(path), options)
+    return "logits" if options.logits else "probabilities", read_scores(path)
 
 
 def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.ndarray:
@@ -179,17 +179,19 @@ def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.nda
 
 
 def _refine(
-    options: argparse.Namespace, image: np.ndarray, scores: dict[Scores, np.ndarray]
+    options: argparse.Namespace,
+    image: np.ndarray,
+    kind: ScoreKind,
+    scores: np.ndarray,
 ) -> np.ndarray:
     if options.crf is None:
         try:
-            return refine(image, **scores, **_given(options))
+            return refine(image, **{kind: scores}, **_given(options))
         except InputError as error:
             files = f"{options.image}, {options.segmentation}"
             raise InputError(f"{files}: {error}") from error
     layer, variables = load_crf(options.crf)
-    ((kind, array),) = scores.items()
-    logits = as_logits(options.segmentation, kind, array)
+    logits = as_logits(options.segmentation, kind, scores)
     expected = (*image.shape[:2], layer.num_labels)
     if logits.shape != expected:
         raise InputError(
@@ -197,7 +199,10 @@ def _refine(
             f"labels of {options.crf}, {list(expected)}, got shape {list(logits.shape)}"
         )
     refined = jax.jit(layer.apply)(variables, image[None], logits[None])[0]
-    return np.asarray(jax.nn.softmax(refined))
+    marginals = np.asarray(jax.nn.softmax(refined))
+    if not np.isfinite(marginals).all():
+        raise InputError(f"{options.crf}: expected a CRF of finite results, got NaN")
+    return marginals
 
 
 def _write(

@@ -39,12 +39,17 @@ def image_as_numpy(name: str, image: Any) -> np.ndarray:
     return as_numpy(name, image)
 
 
-def _read(name: str, array: Any) -> np.ndarray:
-    if isinstance(array, Tracer):
+def check_known(name: str, value: Any) -> None:
+    """Raises InputError for what JAX traces."""
+    if isinstance(value, Tracer):
         raise InputError(
-            f"{name}: expected an array that is known, got one that JAX traces; what "
+            f"{name}: expected a value that is known, got one that JAX traces; what "
             "goes into jit are crf_rnn and mean_field"
         )
+
+
+def _read(name: str, array: Any) -> np.ndarray:
+    check_known(name, array)
     try:
         if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
             return np.asarray(array)

@@ -31,7 +31,7 @@ from crfrnn_jax.kernels import (
     prepare_kernel,
     spatial_kernel,
 )
-from crfrnn_jax.refine.arrays import as_numpy, image_as_numpy
+from crfrnn_jax.refine.arrays import as_numpy, check_known, image_as_numpy
 from crfrnn_jax.unaries import (
     check_no_probabilities,
     check_probabilities,
@@ -114,10 +114,12 @@ def refine(
         check_mask("mask", mask, " ".join(axes), dict(zip(axes, points, strict=True)))
     thetas = theta_alpha, theta_beta, theta_gamma
     for theta, value in zip(("alpha", "beta", "gamma"), thetas, strict=True):
+        check_known(f"theta_{theta}", value)
         check_positive(f"theta_{theta}", value)
     weights = bilateral_weight, spatial_weight
     for kernel, value in zip(("bilateral", "spatial"), weights, strict=True):
         _check_weight(f"{kernel}_weight", value)
+    check_known("max_intensity", max_intensity)
     check_positive("max_intensity", max_intensity)
     check_at_least("num_iterations", num_iterations, 0)
     check_choice("normalisation", normalisation, KERNEL_NORMALISATIONS)
@@ -125,20 +127,25 @@ def refine(
     spatial_method = method if spatial_method is None else spatial_method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
     _check_values(image, name, scores, mask, max_intensity)
-    return np.array(  # that may be written to
-        _refine(
-            image,
-            scores,
-            mask,
-            thetas,
-            weights,
-            255 / max_intensity,
-            from_logits=probabilities is None,
-            num_iterations=int(num_iterations),
-            normalisation=normalisation,
-            methods=(spatial_method, method),
-        )
+    refined = _refine(
+        image,
+        scores,
+        mask,
+        thetas,
+        weights,
+        255 / max_intensity,
+        from_logits=probabilities is None,
+        num_iterations=int(num_iterations),
+        normalisation=normalisation,
+        methods=(spatial_method, method),
     )
+    refined = np.array(refined)  # that may be written to
+    if not np.isfinite(refined if mask is None else refined[mask]).all():
+        raise InputError(
+            "theta_alpha, theta_beta, theta_gamma, bilateral_weight, spatial_weight: "
+            f"expected numbers that float32 can compute with, got {(*thetas, *weights)}"
+        )
+    return refined
 
 
 def _check_scores(name: str, scores: np.ndarray) -> None:
@@ -186,6 +193,7 @@ def _with_channels(image: np.ndarray, name: str, scores: tuple[int, ...]) -> np.
 
 
 def _check_weight(name: str, value: float) -> None:
+    check_known(name, value)
     check_scalar(name, value)
     if not 0 <= np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a finite number of at least 0, got {value}")

@@ -9,20 +9,20 @@ import jax
 import numpy as np
 
 from crfrnn_jax.checks import InputError, check_at_least, check_choice, check_keys
-from crfrnn_jax.crf_file import save_crf
+from crfrnn_jax.crf_file import ATTRIBUTES, save_crf
 from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.data.folder import open_folder
-from crfrnn_jax.data.scores import Scores, as_logits, read_scores
+from crfrnn_jax.data.scores import ScoreKind, as_logits, read_scores
 from crfrnn_jax.evaluation.prediction import likeliest_labels
-from crfrnn_jax.fitting import fit_crf, fresh_variables
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.fitting import fit_crf
+from crfrnn_jax.layers import CRFRNN, fresh_variables
 from crfrnn_jax.metrics import confusion_matrix, mean_iou
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.weights.arrays import check_target
 
 _SECTION_KEYS = {
     "data": ("dir", "scores_dir", "scores", "ignore_label"),
-    "crf": ("num_iterations", "learn_widths"),
+    "crf": sorted({*ATTRIBUTES} - {"num_labels", "spatial_method"}),
     "fit": ("train_images", "val_images", "objective", "steps", "frozen"),
 }
 
@@ -121,10 +121,18 @@ def _check(config: Config) -> None:
     check_keys("config", config, _SECTION_KEYS)
     for section, keys in _SECTION_KEYS.items():
         check_keys(f"config.{section}", config[section], keys)
-    check_choice("config.data.scores", config.data.scores, get_args(Scores))
+    check_choice("config.data.scores", config.data.scores, get_args(ScoreKind))
     for key in ("dir", "scores_dir"):
         if not config.data[key]:
             raise InputError(f"config.data.{key}: expected a folder, got none")
+    unknown = [
+        key for key in config.crf if key == "num_labels" or key not in ATTRIBUTES
+    ]
+    if unknown:
+        raise InputError(
+            f"config.crf.{unknown[0]}: expected attributes of CRFRNN but the number of "
+            f"labels, which the scores tell: {', '.join(_SECTION_KEYS['crf'])}"
+        )
     for split in ("train", "val"):
         key = f"{split}_images"
         check_at_least(f"config.fit.{key}", config.fit[key], 1)
@@ -136,13 +144,15 @@ def _scores_folder(data: Config, split: str) -> Path:
 
 def _count_labels(data: Config) -> int:
     folder = _scores_folder(data, "train")
-    path = next(iter(sorted(folder.glob("*.npy"))), None)
-    if path is None:
+    images = (Path(data.dir).expanduser() / "train" / "images").glob("*")
+    stems = {image.stem for image in images}
+    paths = sorted(path for path in folder.glob("*.npy") if path.stem in stems)
+    if not paths:
         raise FileNotFoundError(
             f"{folder}: expected an .npy for each image, got none; python -m "
             "crfrnn_jax.predict --probabilities writes them"
         )
-    return read_scores(path).shape[-1]
+    return read_scores(paths[0]).shape[-1]
 
 
 def _read_logits(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import Segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.weights import load_weights
@@ -51,7 +52,10 @@ def initial_params(model: Segmenter, key: jax.Array, init: Any) -> Any:
         given = flat_names(params)
         scaled = meta["config"]["model"].get("scale_skips", False)
     else:
-        given, scaled = load_weights(path).tensors, False
+        given, meta = load_weights(path)
+        scaled = False
+        if "crf" in meta and "crf" not in init.skip:
+            _check_crf(path, meta["crf"], model.crf)
     params, taken = _lay_over(fresh, given, init.skip, path)
     if any("score_pool" in name for name in taken):
         _check_scaling(path, scaled, getattr(model.backbone, "scale_skips", False))
@@ -71,8 +75,28 @@ def _check_there(path: Path) -> None:
     )
 
 
+def _check_crf(path: Path, given: Any, wanted: CRFRNN | None) -> None:
+    """A fitted CRF's attributes say what its parameters mean, some shapes alike."""
+    if wanted is None:
+        return
+    names = ["weights_form", "compatibility_form", "share_parameters"]
+    names += ["normalisation", "learn_widths"]
+    if not wanted.learn_widths:
+        names += ["theta_alpha", "theta_beta", "theta_gamma"]
+    differing = [
+        f"{name}: {given.get(name)} -> {getattr(wanted, name)}"
+        for name in names
+        if given.get(name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise InputError(
+            f"{path}: expected a CRF with the attributes of config.crf, its -> the "
+            f"config's: {'; '.join(differing)}"
+        )
+
+
 def _check_scaling(path: Path, given: bool, wanted: bool) -> None:
-    """The one attribute that changes what parameters mean and not their shapes."""
+    """The one attribute of a backbone that changes what parameters mean, not shapes."""
     if given != wanted:
         raise InputError(
             f"{path}: holds scores of pools with scale_skips={given}, and the network "

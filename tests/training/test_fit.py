@@ -187,11 +187,15 @@ def test_a_file_that_is_wrong_is_named_and_nothing_written(tmp_path, kind, messa
         ("fit.steps", 0, r"steps: expected"),
         ("fit.frozen", ("backbone",), r"frozen: expected one of"),
         ("crf.theta_beta", -1.0, r"theta_beta: expected"),
+        ("crf.num_labels", 3, r"config\.crf\.num_labels: expected attributes of"),
+        ("crf.colour", 3, r"config\.crf\.colour: expected attributes of"),
     ],
 )
 def test_a_key_that_is_wrong_is_named(tmp_path, key, value, message):
     config = config_of(place(tmp_path, SAME))
-    config.update_from_flattened_dict({key: value})
+    section, name = key.split(".")
+    with config[section].unlocked():
+        config[section][name] = value
     with pytest.raises(InputError, match=message):
         fit(config, tmp_path / "crf.npz")
 

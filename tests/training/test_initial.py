@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.crf_file import save_crf
+from crfrnn_jax.layers import CRFRNN, fresh_variables
 from crfrnn_jax.models import VGGFCN, Segmenter
 from crfrnn_jax.training.initial import (
     _check_scaling,
@@ -115,3 +116,17 @@ def test_a_converted_file_has_no_scaled_pools(tmp_path):
     scaled = scaled.clone(backbone=scaled.backbone.clone(scale_skips=True))
     with pytest.raises(ValueError, match=r"a.npz: holds scores .*scale_skips=False"):
         initial_params(scaled, KEY, init(tmp_path / "a.npz"))
+
+
+def test_a_network_starts_from_a_fitted_crf_of_its_own_attributes(tmp_path):
+    model = network()
+    layer = CRFRNN(2, theta_alpha=20.0, weights_form="per_label")
+    variables = fresh_variables(layer)
+    variables["params"]["compatibility"] = np.full((2, 2), 7, np.float32)
+    save_crf(tmp_path / "crf.npz", layer, variables)
+    same = model.clone(crf=layer.clone(spatial_weight=1.0, num_iterations=3))
+    params = initial_params(same, jax.random.key(0), init(str(tmp_path / "crf.npz")))
+    assert (params["crf"]["compatibility"] == 7).all()
+    other = model.clone(crf=layer.clone(theta_alpha=30.0))
+    with pytest.raises(ValueError, match=r"crf\.npz: .*theta_alpha: 20\.0 -> 30\.0$"):
+        initial_params(other, jax.random.key(0), init(str(tmp_path / "crf.npz")))
