@@ -10,13 +10,8 @@ from crfrnn_jax.checks import InputError
 # CRF-RNN: an image, two kernels, the authors' parameters
 from crfrnn_jax.crf import CRFParams, crf_rnn, init_crf_params
 
-# What inference lowers, and what its result says
-from crfrnn_jax.energies import (
-    free_energy,
-    labelling_energy,
-    map_labels,
-    marginal_entropy,
-)
+# What inference lowers
+from crfrnn_jax.energies import free_energy, labelling_energy
 
 # Gaussian filtering
 from crfrnn_jax.exact import exact_filter, separable_filter
@@ -36,15 +31,16 @@ from crfrnn_jax.inference import (
     mean_field_until,
 )
 from crfrnn_jax.iterations import mean_field_step
-from crfrnn_jax.kernels import (
-    GaussianKernel,
+from crfrnn_jax.kernel_filters import (
     PreparedKernel,
-    bilateral_kernel,
     normalised_filter,
     prepare_kernel,
-    spatial_kernel,
 )
+from crfrnn_jax.kernels import GaussianKernel, bilateral_kernel, spatial_kernel
 from crfrnn_jax.lattice import Lattice, build_lattice
+
+# What comes out of inference
+from crfrnn_jax.marginals import map_labels, marginal_entropy
 
 # Post-processing in one call, and what goes into it
 from crfrnn_jax.refine import refine

@@ -23,12 +23,11 @@ from crfrnn_jax.checks import (
     check_real,
     check_shape,
 )
+from crfrnn_jax.crf_model import restore, set_up
 from crfrnn_jax.iterations import (
     NORMALISATIONS,
     Normalisation,
     iterate,
-    restore,
-    set_up,
 )
 from crfrnn_jax.kernels import (
     METHODS,

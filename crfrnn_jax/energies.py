@@ -1,4 +1,4 @@
-"""Energies of labellings and marginals, and what marginals say.
+"""Energies of labellings and of marginals.
 
 The energy is that of `crfrnn_jax.inference`. Each pair of points counts once; a point
 with itself, which the filters keep as all implementations do, counts by half. With the
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from crfrnn_jax.checks import (
     InputError,
@@ -17,9 +16,9 @@ from crfrnn_jax.checks import (
     check_integers,
     check_same_shape,
 )
-from crfrnn_jax.inference import check_model
-from crfrnn_jax.iterations import Model, set_up
-from crfrnn_jax.kernels import Kernel
+from crfrnn_jax.crf_model import Model, check_model, set_up
+from crfrnn_jax.kernel_filters import Kernel
+from crfrnn_jax.marginals import q_log_q
 
 
 def labelling_energy(
@@ -116,43 +115,6 @@ def free_energy(
     return _free_energy(marginal_logits, logits, tuple(kernels), compatibility, mask)
 
 
-def map_labels(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
-    """The likeliest label of each point's marginal, int32 [*shape]; of a tie the first.
-
-    Raises:
-      ValueError: not floating, without an axis of labels, or NaN, if that is known: it
-        would pass for a label.
-
-    Examples:
-      >>> map_labels(np.array([[0.1, 2.0], [3.0, 1.0]], np.float32)).tolist()
-      [1, 0]
-    """
-    _check_marginal_logits(marginal_logits)
-    known = not isinstance(marginal_logits, Tracer)
-    if known and jnp.isnan(jnp.asarray(marginal_logits)).any():
-        raise InputError("marginal_logits: expected numbers, got NaN in some points")
-    return jnp.argmax(jnp.asarray(marginal_logits), axis=-1).astype(jnp.int32)
-
-
-def marginal_entropy(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
-    """The entropy of each point's marginal, [*shape] in 0..log(labels) nats.
-
-    How unsure the result is of a point.
-
-    Raises:
-      ValueError: not floating, or without an axis of labels.
-
-    Examples:
-      >>> logits = np.array([[0.0, 0.0], [50.0, 0.0]], np.float32)
-      >>> print(np.asarray(marginal_entropy(logits)).round(3))
-      [0.693 0.   ]
-    """
-    _check_marginal_logits(marginal_logits)
-    logits = jnp.asarray(marginal_logits)
-    is_impossible = jnp.all(logits == -jnp.inf, axis=-1)  # no marginal at all
-    return jnp.where(is_impossible, jnp.nan, -jnp.sum(_q_log_q(logits), axis=-1))
-
-
 @jax.jit
 def _labelling_energy(labels, logits, kernels, compatibility, mask):
     model = set_up(logits, kernels, compatibility, mask)
@@ -173,7 +135,7 @@ def _free_energy(marginal_logits, logits, kernels, compatibility, mask):
     current = marginal_logits.astype(model.unary.dtype).reshape(model.unary.shape)
     current = model.valid(current)
     marginals = model.valid(jax.nn.softmax(current))
-    negentropy = model.valid(_q_log_q(current))
+    negentropy = model.valid(q_log_q(current))
     return _expected_energy(model, marginals) + jnp.sum(negentropy)
 
 
@@ -184,24 +146,6 @@ def _expected_energy(model: Model, marginals: jax.Array) -> jax.Array:
     for filter_values, mixing in zip(model.filters, model.mixings, strict=True):
         energy += jnp.sum(marginals * filter_values(marginals, mixing)) / 2
     return energy
-
-
-def _q_log_q(logits: jax.Array) -> jax.Array:
-    """Q log Q of a softmax, 0 where Q is."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    log_q = jax.nn.log_softmax(logits)
-    # Where a logit is -inf, as of a probability of 0: in the derivative, too.
-    log_q = jnp.where(log_q == -jnp.inf, 0, log_q)
-    return jnp.where(logits == -jnp.inf, 0, jnp.exp(log_q) * log_q)
-
-
-def _check_marginal_logits(marginal_logits: jax.typing.ArrayLike) -> None:
-    check_floating("marginal_logits", marginal_logits)
-    if jnp.ndim(marginal_logits) == 0 or jnp.shape(marginal_logits)[-1] == 0:
-        raise InputError(
-            "marginal_logits: expected shape [*shape, labels], got "
-            f"{list(jnp.shape(marginal_logits))}"
-        )
 
 
 def _check_symmetric(kernels: Sequence[Kernel]) -> None:

@@ -5,7 +5,6 @@ logits U, kernels k_m and matrices M_m = compatibility @ weights of the kernel. 
 lie in any shape: a signal's, an image's, a volume's, or none.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,14 +18,12 @@ from jax.core import Tracer
 from crfrnn_jax.checks import (
     InputError,
     check_at_least,
-    check_floating,
-    check_mask,
     check_positive,
-    check_real,
     check_scalar,
 )
-from crfrnn_jax.iterations import iterate, restore, set_up, step
-from crfrnn_jax.kernels import Kernel, PreparedKernel, check_kernel
+from crfrnn_jax.crf_model import check_model, restore, set_up
+from crfrnn_jax.iterations import iterate, step
+from crfrnn_jax.kernel_filters import Kernel
 
 
 def mean_field(
@@ -255,87 +252,3 @@ def _check_damping(damping: jax.typing.ArrayLike) -> None:
     check_scalar("damping", damping)
     if not isinstance(damping, Tracer) and not 0 <= np.asarray(damping) < 1:
         raise InputError(f"damping: expected at least 0 and below 1, got {damping}")
-
-
-def check_model(
-    logits: jax.typing.ArrayLike,
-    kernels: Sequence[Kernel],
-    compatibility: jax.typing.ArrayLike,
-    mask: jax.typing.ArrayLike | None,
-    num_iterations: int | None = None,
-) -> None:
-    """Checks what makes a model; matrices of each iteration need their number.
-
-    Raises:
-      InputError: naming the argument.
-    """
-    check_floating("logits", logits)
-    shape = jnp.shape(logits)
-    if len(shape) < 2 or 0 in shape:
-        raise InputError(
-            "logits: expected shape [*shape, labels], at least [points, labels], none "
-            f"of them 0, got {list(shape)}"
-        )
-    points, labels = math.prod(shape[:-1]), shape[-1]
-    is_sequence = isinstance(kernels, list | tuple)
-    if not is_sequence or not kernels:
-        raise InputError(
-            "kernels: expected a list of one or more GaussianKernel, got "
-            f"{kernels if is_sequence else type(kernels).__name__}"
-        )
-    for i, kernel in enumerate(kernels):
-        name = f"kernels[{i}]"
-        if isinstance(kernel, PreparedKernel):
-            of_kernel = kernel.points
-            _check_same_mask(name, kernel.mask, mask)
-        else:
-            of_kernel = check_kernel(name, kernel)
-        if of_kernel != points:
-            raise InputError(
-                f"{name}.features: expected as many points as the logits "
-                f"{list(shape)} have, {points}, got {of_kernel}"
-            )
-        # Logits of points in a row may be a grid's as well.
-        if (
-            kernel.grid is not None
-            and len(shape) > 2
-            and tuple(kernel.grid) != shape[:-1]
-        ):
-            raise InputError(
-                f"{name}.grid: expected the logits' {list(shape[:-1])}, got "
-                f"{list(kernel.grid)}"
-            )
-        _check_form(f"{name}.weights", kernel.weights, labels, num_iterations)
-    _check_form("compatibility", compatibility, labels, num_iterations)
-    if mask is not None:
-        sizes = {f"axis{i}": side for i, side in enumerate(shape[:-1])}
-        check_mask("mask", mask, " ".join(sizes), sizes)
-
-
-def _check_same_mask(name, prepared, mask) -> None:
-    """Raises InputError if a kernel is known to be prepared with another mask."""
-    if prepared is not None and mask is not None:
-        if isinstance(prepared, Tracer) or isinstance(mask, Tracer):
-            return
-        if np.array_equal(prepared, np.reshape(mask, -1)):
-            return
-    elif prepared is mask:
-        return
-    raise InputError(
-        f"mask: expected the one with which {name} was prepared, "
-        f"{'none' if prepared is None else 'one'}, got "
-        f"{'none' if mask is None else 'another'}"
-    )
-
-
-def _check_form(name, form, labels, num_iterations) -> None:
-    """A number, a vector or a matrix of the labels, or one for each iteration."""
-    check_real(name, form)
-    shapes = [(), (labels,), (labels, labels)]
-    if num_iterations is not None:
-        shapes.append((num_iterations, labels, labels))
-    if jnp.shape(form) not in shapes:
-        raise InputError(
-            f"{name}: expected one of the shapes {shapes}, of {labels} labels, got "
-            f"{jnp.shape(form)}"
-        )

@@ -1,7 +1,7 @@
-"""One iteration of the mean field, and the model that iterations run on."""
+"""The iterations of the mean field."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,8 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax.checks import InputError, check_choice, check_floating, check_shape
-from crfrnn_jax.kernels import (
-    Filter,
-    Kernel,
-    PreparedKernel,
-    normalised_filter,
-)
+from crfrnn_jax.crf_model import Model
+from crfrnn_jax.kernel_filters import Filter
 
 Normalisation = Literal["softmax", "relu"]
 NORMALISATIONS = get_args(Normalisation)
@@ -112,76 +108,6 @@ def _relu(logits: jax.Array) -> jax.Array:
     return positive / jnp.where(total > 0, total, 1)
 
 
-class Model(NamedTuple):
-    """A CRF that is set up: what its iterations and its energies take.
-
-    Attributes:
-      unary: float [points, labels], logits; 0 where the mask is False.
-      mask: bool [points] or None.
-      filters: of each kernel.
-      mixings: of each kernel [labels, labels], or all [iterations, labels, labels].
-    """
-
-    unary: jax.Array
-    mask: jax.Array | None
-    filters: list[Filter]
-    mixings: list[jax.Array]
-
-    def valid(self, values: jax.Array) -> jax.Array:
-        """Values [points, channels], 0 where the mask is False."""
-        return values if self.mask is None else jnp.where(self.mask[:, None], values, 0)
-
-
-def set_up(
-    logits: jax.Array,
-    kernels: Sequence[Kernel],
-    compatibility: jax.typing.ArrayLike,
-    mask: jax.Array | None,
-) -> Model:
-    """The model of arguments that are checked, as those of `mean_field`."""
-    dtype = np.promote_types(logits.dtype, np.float32)
-    labels = logits.shape[-1]
-    unary = logits.astype(dtype).reshape(-1, labels)
-    if mask is not None:
-        # Padding may hold anything, NaN too, which no later product would make zero.
-        mask = mask.reshape(-1)
-        unary = jnp.where(mask[:, None], unary, 0)
-    weights = [_as_matrix(kernel.weights, labels, dtype) for kernel in kernels]
-    compatibility, *weights = _with_iterations(
-        [_as_matrix(compatibility, labels, dtype), *weights]
-    )
-    return Model(
-        unary,
-        mask,
-        [_filter_of(kernel, dtype, mask) for kernel in kernels],
-        [jnp.matmul(compatibility, w, precision="highest") for w in weights],
-    )
-
-
-def _filter_of(kernel, dtype, mask) -> Filter:
-    if isinstance(kernel, PreparedKernel):
-        return kernel.filter_values
-    return normalised_filter(kernel, dtype, mask)
-
-
-def _as_matrix(form: jax.typing.ArrayLike, labels: int, dtype) -> jax.Array:
-    """A number as a multiple of the identity, a vector as a diagonal."""
-    form = jnp.asarray(form).astype(dtype)
-    if form.ndim > 1:
-        return form
-    identity = jnp.eye(labels, dtype=dtype)
-    return identity * (form if form.ndim == 0 else form[:, None])
-
-
-def _with_iterations(matrices: list[jax.Array]) -> list[jax.Array]:
-    """All with the leading axis of iterations, if one has it."""
-    stacked = [len(matrix) for matrix in matrices if matrix.ndim == 3]
-    if not stacked:
-        return matrices
-    shape = (stacked[0], *matrices[0].shape[-2:])
-    return [jnp.broadcast_to(matrix, shape) for matrix in matrices]
-
-
 def step(
     model: Model,
     current: jax.Array,
@@ -222,13 +148,3 @@ def iterate(
     return lax.scan(
         scanned, model.unary, None if shared else model.mixings, length=num_iterations
     )
-
-
-def restore(model: Model, refined: jax.Array, given: jax.Array) -> jax.Array:
-    """Logits [..., points, labels] in the given ones' shape, kept where masked."""
-    leading = refined.shape[: refined.ndim - 2]
-    if model.mask is not None:
-        kept = given.astype(refined.dtype).reshape(refined.shape[-2:])
-        mask = jnp.broadcast_to(model.mask[:, None], refined.shape)
-        refined = jnp.where(mask, refined, jnp.broadcast_to(kept, refined.shape))
-    return refined.reshape(leading + given.shape)

@@ -1,37 +1,31 @@
-"""Gaussian kernels as values, and the normalised filters that pass their messages."""
+"""Gaussian kernels as values: features, widths, weights and a normalisation."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.tree_util import Partial
 
 from crfrnn_jax.checks import (
     InputError,
     as_numbers,
     check_choice,
-    check_floating,
     check_grid,
-    check_mask,
     check_positive,
     check_positives,
     check_real,
     check_shape,
 )
-from crfrnn_jax.exact import axis_kernel, exact_filter, filter_axes
 from crfrnn_jax.features import (
     Numbers,
     bilateral_widths,
     image_features,
     position_features,
 )
-from crfrnn_jax.filtering import filter_lattice
-from crfrnn_jax.lattice import build_lattice
 
 Method = Literal["lattice", "exact"]
 METHODS = get_args(Method)
@@ -180,179 +174,6 @@ def bilateral_kernel(
     )
 
 
-class Filter(Protocol):
-    """A linear filter of each channel alone, between points."""
-
-    def __call__(
-        self, values: jax.Array, mixing: jax.Array | None = None, /
-    ) -> jax.Array:
-        """Filters values [points, channels] @ mixing.T, or the values themselves.
-
-        Args:
-          values: float [points, channels].
-          mixing: float [mixed, channels] or None.
-
-        Returns:
-          float [points, mixed] or [points, channels].
-        """
-        ...
-
-
-def normalised_filter(
-    kernel: GaussianKernel,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-    mask: jax.Array | None = None,
-) -> Filter:
-    """The filter of a kernel, set up once to be called often.
-
-    Its sums have the kernel's normalisation, but for 1e-20 that keeps a point whose
-    kernel vanishes from dividing by zero. Without one the lattice's sums are brought to
-    the Gaussian's scale, which they meet within a third for smooth data and up to six
-    features.
-
-    Args:
-      kernel: its weights are not used.
-      dtype: float32 or float64, of the values to be filtered.
-      mask: bool [points], False at points that neither send nor receive; they receive
-        0, and may hold any features but with "separable", whose coordinates must be
-        those of the grid. None is all True.
-
-    Returns:
-      A function of values [points, channels], and of a matrix [mixed, channels] by
-      which it mixes them if it is given. It is a pytree of arrays as well, and may go
-      through `jit`.
-
-    Raises:
-      ValueError: the kernel or the mask is wrong, naming the field.
-
-    Examples:
-      >>> blur = normalised_filter(spatial_kernel((5,), 1.0, method="separable"))
-      >>> blur(jnp.ones((5, 1))).round(3).ravel().tolist()
-      [1.0, 1.0, 1.0, 1.0, 1.0]
-    """
-    points = check_kernel("kernel", kernel)
-    features = jnp.asarray(kernel.features).astype(dtype)
-    widths = jnp.asarray(kernel.widths).astype(dtype)
-    if mask is not None:
-        check_mask("mask", mask, "points", {"points": points})
-        mask = jnp.asarray(mask)[:, None]
-    unnormalised = _unnormalised(kernel, features, widths, mask)
-    before = after = None
-    if kernel.normalisation != "none":
-        ones = jnp.ones((points, 1), dtype)
-        # The authors' 1e-20 keeps a point whose kernel vanishes from dividing by zero.
-        sums = unnormalised(_valid(mask, ones)) + 1e-20
-        if kernel.normalisation == "symmetric":
-            before = after = jnp.sqrt(sums)
-        elif kernel.normalisation == "before":
-            before = sums
-        else:
-            after = sums
-    return Partial(_filter_normalised, mask, before, after, unnormalised)
-
-
-def _filter_normalised(mask, before, after, unnormalised, values, mixing=None):
-    """Sums between valid points, divided by what is given before and after."""
-    values = _valid(mask, values)
-    if before is not None:
-        values = values / before
-    filtered = unnormalised(values, mixing)
-    if after is not None:
-        filtered = filtered / after
-    return _valid(mask, filtered)
-
-
-def _valid(mask: jax.Array | None, values: jax.Array) -> jax.Array:
-    return values if mask is None else jnp.where(mask, values, 0)
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("filter_values", "weights", "mask"),
-    meta_fields=("points", "grid", "normalisation"),
-)
-@dataclass(frozen=True, eq=False)
-class PreparedKernel:
-    """A kernel whose filter is set up, to stand in its place again and again.
-
-    Made by `prepare_kernel`. Other weights: `dataclasses.replace(kernel, weights=...)`.
-    A pytree of arrays, which may be an argument of `jit` and of `lax.map`.
-
-    Attributes:
-      filter_values: as from `normalised_filter`.
-      weights: as in `GaussianKernel`, and so are grid and normalisation.
-      mask: bool [points] with which it was prepared, or None.
-      points: number of points.
-      grid: see there.
-      normalisation: see there.
-
-    Examples:
-      See `prepare_kernel`.
-    """
-
-    filter_values: Filter
-    weights: jax.typing.ArrayLike
-    mask: jax.Array | None
-    points: int
-    grid: tuple[int, ...] | None
-    normalisation: KernelNormalisation
-
-
-# What inference takes.
-Kernel = GaussianKernel | PreparedKernel
-
-
-def prepare_kernel(
-    kernel: GaussianKernel,
-    mask: jax.typing.ArrayLike | None = None,
-) -> PreparedKernel:
-    """Sets up a kernel's filter once, for inference that is called often.
-
-    An image's lattice serves any logits on it, as of scribbles that grow; that of
-    positions serves all images of a size. It is about half of the time of five
-    iterations.
-
-    Args:
-      kernel: the kernel; its features are computed with in float32, or if they are
-        float64 in that.
-      mask: bool [*shape], the mask of the inference to come, if that has one.
-
-    Raises:
-      ValueError: the kernel or the mask is wrong, naming the field.
-
-    Examples:
-      >>> image = np.zeros((4, 6, 3), np.uint8)
-      >>> image[:, 3:] = 200
-      >>> kernel = prepare_kernel(bilateral_kernel(image))
-      >>> logits = np.zeros((4, 6, 2), np.float32)
-      >>> logits[1, 1, 0] = logits[2, 4, 1] = 2
-      >>> mean_field(logits, [kernel]).argmax(-1)[0].tolist()
-      [0, 0, 0, 1, 1, 1]
-      >>> logits[2, 4] = 2, 0  # and now they are alike
-      >>> mean_field(logits, [kernel]).argmax(-1)[0].tolist()
-      [0, 0, 0, 0, 0, 0]
-    """
-    points = check_kernel("kernel", kernel)
-    if isinstance(mask, np.ndarray | jax.Array):
-        mask = mask.reshape(-1)
-    if mask is not None:
-        check_mask("mask", mask, "points", {"points": points})
-    return PreparedKernel(
-        _set_up(kernel, mask),
-        kernel.weights,
-        None if mask is None else jnp.asarray(mask),
-        points,
-        kernel.grid,
-        kernel.normalisation,
-    )
-
-
-@jax.jit
-def _set_up(kernel, mask):
-    dtype = jnp.promote_types(jnp.asarray(kernel.features).dtype, jnp.float32)
-    return normalised_filter(kernel, dtype, mask)
-
-
 def check_kernel(name: str, kernel: GaussianKernel) -> int:
     """Checks a kernel's fields but for the weights, and returns its number of points.
 
@@ -380,7 +201,7 @@ def check_kernel(name: str, kernel: GaussianKernel) -> int:
             f"features, {list(jnp.shape(kernel.features))}, got {kernel.grid}"
         )
     if is_separable and not isinstance(kernel.features, Tracer):
-        lines = _coordinates(np.asarray(kernel.features), tuple(kernel.grid))
+        lines = coordinates(np.asarray(kernel.features), tuple(kernel.grid))
         mesh = np.meshgrid(*lines, indexing="ij")[::-1]
         if not np.array_equal(
             np.stack(mesh, -1).reshape(-1, len(mesh)), kernel.features
@@ -392,37 +213,7 @@ def check_kernel(name: str, kernel: GaussianKernel) -> int:
     return sizes["points"]
 
 
-def _unnormalised(
-    kernel: GaussianKernel,
-    features: jax.Array,
-    widths: jax.Array,
-    mask: jax.Array | None,
-) -> Filter:
-    """The sums over all points, those of a mask with features that do no harm."""
-    d = features.shape[1]
-    if kernel.method == "separable":
-        assert kernel.grid is not None  # by check_kernel
-        lines = _coordinates(features, kernel.grid)
-        widths = jnp.broadcast_to(widths, (d,))[::-1]
-        matrices = list(map(axis_kernel, lines, widths))
-        return Partial(_mix_and_filter, Partial(filter_axes, matrices))
-    if mask is not None:
-        # Where a valid point lies, padding makes no vertex of its own, through which
-        # the valid ones would be blurred. Replaced before the division, since NaN
-        # would go from there into the derivative of the widths.
-        valid = jnp.where(jnp.any(mask), features[jnp.argmax(mask)], 0)
-        features = jnp.where(mask, features, valid)
-    features = features / (widths if widths.ndim == 0 else widths[None])
-    if kernel.method == "exact":
-        return Partial(_mix_and_filter, Partial(exact_filter, features))
-    filter_values = Partial(filter_lattice, build_lattice(features))
-    if kernel.normalisation != "none":
-        return filter_values
-    # The factor by which `filter_lattice` falls short, which else cancels.
-    return Partial(_filter_scaled, 2.0 ** (d + 1), filter_values)
-
-
-def _coordinates(features: jax.Array | np.ndarray, grid: tuple[int, ...]) -> list[Any]:
+def coordinates(features: jax.Array | np.ndarray, grid: tuple[int, ...]) -> list[Any]:
     """Those along each of the grid's axes, of features [points, x, y, ...]."""
     on_grid = features.reshape(*grid, len(grid))[..., ::-1]
     first = (0,) * len(grid)
@@ -430,18 +221,3 @@ def _coordinates(features: jax.Array | np.ndarray, grid: tuple[int, ...]) -> lis
         on_grid[(*first[:axis], slice(None), *first[axis + 1 :], axis)]
         for axis in range(len(grid))
     ]
-
-
-def _mix_and_filter(filter_values, values, mixing=None):
-    sizes = check_shape("values", values, "points channels")
-    check_floating("values", values)
-    if mixing is not None:
-        sizes = {"channels": sizes["channels"]}
-        check_shape("mixing", mixing, "mixed channels", sizes)
-        check_floating("mixing", mixing)
-        values = jnp.matmul(values, mixing.T, precision="highest")
-    return filter_values(values)
-
-
-def _filter_scaled(scale, filter_values, values, mixing=None):
-    return scale * filter_values(values, mixing)

@@ -18,11 +18,11 @@ from crfrnn_jax.checks import (
     check_real,
     check_shape,
 )
+from crfrnn_jax.kernel_filters import normalised_filter
 from crfrnn_jax.kernels import (
     KernelNormalisation,
     Method,
     bilateral_kernel,
-    normalised_filter,
 )
 
 Reduction = Literal["mean", "sum"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from crfrnn_jax.crf import CRFParams, crf_rnn
 from crfrnn_jax.data.transforms import place_on_canvas
-from crfrnn_jax.energies import map_labels
+from crfrnn_jax.marginals import map_labels
 from crfrnn_jax.models import Segmenter
 
 # uint8 [height, width, channels] -> integer [height, width]

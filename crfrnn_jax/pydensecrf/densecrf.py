@@ -23,9 +23,10 @@ from crfrnn_jax.checks import (
     check_positives,
     check_real,
 )
+from crfrnn_jax.crf_model import Model, set_up
 from crfrnn_jax.features import image_features, position_features
 from crfrnn_jax.inference import mean_field
-from crfrnn_jax.iterations import Model, set_up, step
+from crfrnn_jax.iterations import step
 from crfrnn_jax.kernels import GaussianKernel, KernelNormalisation, check_kernel
 from crfrnn_jax.refine.arrays import as_numpy
 

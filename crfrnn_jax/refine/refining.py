@@ -20,6 +20,7 @@ from crfrnn_jax.checks import (
     check_scalar,
 )
 from crfrnn_jax.inference import mean_field
+from crfrnn_jax.kernel_filters import prepare_kernel
 from crfrnn_jax.kernels import (
     KERNEL_NORMALISATIONS,
     METHODS,
@@ -28,7 +29,6 @@ from crfrnn_jax.kernels import (
     Method,
     SpatialMethod,
     bilateral_kernel,
-    prepare_kernel,
     spatial_kernel,
 )
 from crfrnn_jax.refine.arrays import as_numpy, check_known, image_as_numpy
