@@ -1,6 +1,6 @@
 """A CRF fitted to any network's scores of labelled images, from files to a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -47,13 +47,13 @@ class _Scenes(NamedTuple):
       images: uint8 [scenes, height, width, 3].
       logits: float32 [scenes, height, width, labels].
       labels: int32 [scenes, height, width], the ignore label where padded.
-      masks: bool [scenes, height, width], False there.
+      masks: bool [scenes, height, width], False there, or None where none is padded.
     """
 
     images: np.ndarray
     logits: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray
+    masks: np.ndarray | None
 
 
 def fit(config: Config, out: Path, *, force: bool = False) -> Fit:
@@ -79,30 +79,31 @@ def fit(config: Config, out: Path, *, force: bool = False) -> Fit:
     check_target(out, force)
     _check(config)
     num_labels = _count_labels(config.data)
-    sources = open_folder(config.data.dir, num_labels, config.data.ignore_label)
-    names = tuple(map(str, range(num_labels)))
-    data = SegmentationData(names, config.data.ignore_label, sources)
-    examples = {
-        split: [
-            example | {"logits": _read_logits(config.data, split, example, num_labels)}
-            for example in eval_examples(
-                data, split, limit=config.fit[f"{split}_images"]
-            )
-        ]
-        for split in ("train", "val")
-    }
-    scenes = _of_one_size(examples, data.ignore_label)
     layer = CRFRNN(num_labels, **config.crf)
-    start, fitted, losses = _fit(layer, scenes["train"], config)
-    save_crf(out, layer, fitted, force=force)
-    scores = {
+    start = fresh_variables(layer)  # which finds out what is wrong with the layer
+    scenes = _read_scenes(config, num_labels)
+    train, ignore_label = scenes["train"], config.data.ignore_label
+    fitted = fit_crf(
+        layer,
+        train.images,
+        train.logits,
+        train.labels,
+        mask=train.masks,
+        objective=config.fit.objective,
+        ignore_label=ignore_label,
+        frozen=tuple(config.fit.frozen),
+        steps=config.fit.steps,
+        variables=start,
+    )
+    save_crf(out, layer, fitted.variables, force=force)
+    mean_ious = {
         split: tuple(
-            _mean_iou(layer, variables, of_split, data)
-            for variables in (None, start, fitted)
+            _mean_iou(layer, variables, of_split, ignore_label)
+            for variables in (None, start, fitted.variables)
         )
         for split, of_split in scenes.items()
     }
-    return Fit(losses, scores)
+    return Fit(fitted.losses, mean_ious)
 
 
 def format_fit(result: Fit) -> str:
@@ -155,6 +156,22 @@ def _count_labels(data: Config) -> int:
     return read_scores(paths[0]).shape[-1]
 
 
+def _read_scenes(config: Config, num_labels: int) -> dict[str, _Scenes]:
+    """The scenes of each split."""
+    ignore_label = config.data.ignore_label
+    sources = open_folder(config.data.dir, num_labels, ignore_label)
+    names = tuple(map(str, range(num_labels)))
+    data = SegmentationData(names, ignore_label, sources)
+    examples = {}
+    for split in ("train", "val"):
+        limit = config.fit[f"{split}_images"]
+        examples[split] = [
+            example | {"logits": _read_logits(config.data, split, example, num_labels)}
+            for example in eval_examples(data, split, limit=limit)
+        ]
+    return _of_one_size(examples, ignore_label)
+
+
 def _read_logits(
     data: Config, split: str, example: Mapping[str, Any], num_labels: int
 ) -> np.ndarray:
@@ -172,66 +189,52 @@ def _read_logits(
 def _of_one_size(
     examples: Mapping[str, list[dict[str, Any]]], ignore_label: int
 ) -> dict[str, _Scenes]:
-    """All examples at the greatest height and width of any: one program does."""
-    shapes = [e["label"].shape for split in examples.values() for e in split]
-    sides = np.max(shapes, axis=0)
+    """All at the greatest height and width of any, for which one program does."""
+    shapes = {e["label"].shape for of_split in examples.values() for e in of_split}
+    height, width = np.max(list(shapes), axis=0)
 
-    def pad(array: np.ndarray, value: int = 0) -> np.ndarray:
-        pads = [
-            (0, side - size) for side, size in zip(sides, array.shape, strict=False)
-        ]
-        pads += [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, pads, constant_values=value)
+    def stack(arrays: Iterable[np.ndarray], value: int = 0) -> np.ndarray:
+        padded = []
+        for array in arrays:
+            pads = [(0, height - array.shape[0]), (0, width - array.shape[1])]
+            pads += [(0, 0)] * (array.ndim - 2)
+            padded.append(np.pad(array, pads, constant_values=value))
+        return np.stack(padded)
 
     return {
         split: _Scenes(
-            np.stack([pad(example["image"]) for example in of_split]),
-            np.stack([pad(example["logits"]) for example in of_split]),
-            np.stack([pad(example["label"], ignore_label) for example in of_split]),
-            np.stack([pad(np.ones(e["label"].shape, bool)) for e in of_split]),
+            stack(example["image"] for example in of_split),
+            stack(example["logits"] for example in of_split),
+            stack((example["label"] for example in of_split), ignore_label),
+            stack(np.ones(example["label"].shape, bool) for example in of_split)
+            if len(shapes) > 1
+            else None,
         )
         for split, of_split in examples.items()
     }
-
-
-def _fit(
-    layer: CRFRNN, scenes: _Scenes, config: Config
-) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
-    """The layer's variables as set up, those fitted, and the losses."""
-    start = fresh_variables(layer, scenes.images.shape[-1])
-    fitted = fit_crf(
-        layer,
-        scenes.images,
-        scenes.logits,
-        scenes.labels,
-        mask=None if scenes.masks.all() else scenes.masks,
-        objective=config.fit.objective,
-        ignore_label=config.data.ignore_label,
-        frozen=tuple(config.fit.frozen),
-        steps=config.fit.steps,
-        variables=start,
-    )
-    return start, fitted.variables, fitted.losses
 
 
 def _mean_iou(
     layer: CRFRNN,
     variables: dict[str, Any] | None,
     scenes: _Scenes,
-    data: SegmentationData,
+    ignore_label: int,
 ) -> float:
     """Of the network alone if there are no variables."""
-    total = np.zeros((data.num_labels, data.num_labels), np.int64)
-    is_padded = not scenes.masks.all()
-    for image, logits, labels, mask in zip(*scenes, strict=True):
+    total = np.zeros((layer.num_labels, layer.num_labels), np.int64)
+    for i, (logits, labels) in enumerate(
+        zip(scenes.logits, scenes.labels, strict=True)
+    ):
         if variables is not None:
-            batch = image[None], logits[None], mask[None] if is_padded else None
-            logits = _refined(layer, variables, *batch)[0]
+            one = slice(i, i + 1)
+            mask = None if scenes.masks is None else scenes.masks[one]
+            images = scenes.images[one]
+            (logits,) = _refined(layer, variables, images, scenes.logits[one], mask)
         total += confusion_matrix(
             labels=labels,
             predictions=likeliest_labels(logits),
-            num_labels=data.num_labels,
-            ignore_label=data.ignore_label,
+            num_labels=layer.num_labels,
+            ignore_label=ignore_label,
         )
     return mean_iou(total)
 

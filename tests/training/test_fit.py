@@ -121,59 +121,59 @@ def test_images_of_several_sizes_are_padded_and_padding_does_not_count(tmp_path)
     )
 
 
-def broken(kind):
-    """What to do to a good folder, and what the error then says."""
+def put(path, array):
+    """A function that puts an array in a file's place."""
+    return lambda folder: np.save(folder / path, array)
 
-    def other_shape(folder):
-        np.save(folder / "val/probabilities/val1.npy", np.ones((HEIGHT, 3, LABELS)))
 
-    def fewer_labels(folder):
-        np.save(folder / "train/probabilities/train1.npy", np.ones((HEIGHT, WIDTH, 2)))
+def put_mask(path, value):
+    mask = Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8))
+    return lambda folder: mask.save(folder / path)
 
-    def no_sum(folder):
-        path = folder / "train/probabilities/train1.npy"
-        np.save(path, np.full((HEIGHT, WIDTH, LABELS), 0.9))
 
-    def not_finite(folder):
-        path = folder / "train/probabilities/train1.npy"
-        np.save(path, np.full((HEIGHT, WIDTH, LABELS), np.nan))
+def remove(pattern):
+    return lambda folder: [path.unlink() for path in folder.glob(pattern)]
 
-    def integers(folder):
-        path = folder / "train/probabilities/train0.npy"
-        np.save(path, np.ones((HEIGHT, WIDTH, LABELS), int))
 
-    def absent(folder):
-        (folder / "val/probabilities/val0.npy").unlink()
-
-    def none(folder):
-        for path in (folder / "train/probabilities").iterdir():
-            path.unlink()
-
-    def label_out_of_range(folder):
-        mask = np.full((HEIGHT, WIDTH), 7, np.uint8)
-        Image.fromarray(mask).save(folder / "train/labels/train1.png")
-
-    return locals()[kind]
+TRAIN = "train/probabilities/train1.npy"
+SHAPE = (HEIGHT, WIDTH, LABELS)
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("spoil", "message"),
     [
-        ("other_shape", r"val1\.npy: expected shape \[10, 12, 3\].*got \[10, 3, 3\]"),
-        ("fewer_labels", r"train1\.npy: expected shape .* got \[10, 12, 2\]"),
-        ("no_sum", r"train1\.npy: probabilities: expected numbers .* add up to 1"),
-        ("not_finite", r"train1\.npy: expected finite numbers"),
-        ("integers", r"train0\.npy: expected floats, got int64"),
-        ("absent", r"val0\.npy: expected an \.npy of scores, got none"),
-        ("none", r"train/probabilities: expected an \.npy for each image"),
-        ("label_out_of_range", r"train1\.png: expected labels below 3"),
+        (
+            put("val/probabilities/val1.npy", np.ones((HEIGHT, 3, LABELS))),
+            r"val1\.npy: expected shape \[10, 12, 3\].*got \[10, 3, 3\]",
+        ),
+        (put(TRAIN, np.ones((HEIGHT, WIDTH, 2))), r"train1.* got \[10, 12, 2\]"),
+        (put(TRAIN, np.full(SHAPE, 0.9)), r"train1\.npy: probabilities: .* up to 1"),
+        (put(TRAIN, np.full(SHAPE, np.nan)), r"train1\.npy: expected finite numbers"),
+        (put(TRAIN, np.full(SHAPE, 1e300)), r"train1\.npy: expected finite numbers"),
+        (put(TRAIN, np.ones(SHAPE, int)), r"train1\.npy: expected floats, got int64"),
+        (remove("val/*/val0.npy"), r"val0\.npy: expected an \.npy of scores, got none"),
+        (remove("train/*/*.npy"), r"train/probabilities: expected an \.npy for each"),
+        (put_mask("train/labels/train1.png", 7), r"train1\.png: expected labels below"),
     ],
 )
-def test_a_file_that_is_wrong_is_named_and_nothing_written(tmp_path, kind, message):
-    broken(kind)(place(tmp_path, SAME))
+def test_a_file_that_is_wrong_is_named_and_nothing_written(tmp_path, spoil, message):
+    spoil(place(tmp_path, SAME))
     with pytest.raises((InputError, FileNotFoundError), match=message):
         fit(config_of(tmp_path), tmp_path / "crf.npz")
     assert not (tmp_path / "crf.npz").exists()
+
+
+def test_a_file_without_an_image_does_not_count(tmp_path):
+    place(tmp_path, SAME)
+    np.save(tmp_path / "train/probabilities/a.npy", np.ones((HEIGHT, WIDTH, 5)) / 5)
+    fit(config_of(tmp_path), tmp_path / "crf.npz")
+    assert load_crf(tmp_path / "crf.npz").layer.num_labels == LABELS
+
+
+def test_scores_of_the_other_byte_order(tmp_path):
+    for path in place(tmp_path, SAME).glob("*/probabilities/*.npy"):
+        np.save(path, np.load(path).astype(">f4"))
+    assert np.isfinite(fit(config_of(tmp_path), tmp_path / "crf.npz").losses).all()
 
 
 @pytest.mark.parametrize(
