@@ -56,17 +56,8 @@ HEADER = ("work", "vertices", "ours (ms)", "peer (ms)", "ratio", "bar", "aim")
 
 def main() -> None:
     """Times each row, ours and the peer's in turns."""
-    parser = argparse.ArgumentParser(description="The CRF beside pydensecrf.")
-    parser.add_argument("--image", help="a photograph, instead of a made-up scene")
-    parser.add_argument("--peer", help="the Python that has pydensecrf2")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", help="where to write the figures as JSON")
-    options = parser.parse_args()
-
-    quiet = load_image(options.image)
-    images = {"quiet": quiet, "busy": add_noise(quiet, BUSY_VERTICES)}
-    height, width, _ = quiet.shape
-    logits = make_logits(height, width, LABELS)
+    options = parse_options("The CRF beside pydensecrf.")
+    images, logits = make_inputs(options.image)
     rows = []
     with peer_timer(options.peer, images, logits) as peer:
         for work in WORKS:
@@ -76,6 +67,24 @@ def main() -> None:
             medians = interleaved_medians(timers, options.repeats)
             rows.append(row_of(work, images[work.image], medians))
     report("crf", HEADER, rows, options.out)
+
+
+def parse_options(description: str) -> argparse.Namespace:
+    """The flags of the benchmarks beside the peer."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--image", help="a photograph, instead of a made-up scene")
+    parser.add_argument("--peer", help="the Python that has pydensecrf2")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", help="where to write the figures as JSON")
+    return parser.parse_args()
+
+
+def make_inputs(path: str | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The images by the works' names for them, and logits of their size."""
+    quiet = load_image(path)
+    height, width, _ = quiet.shape
+    images = {"quiet": quiet, "busy": add_noise(quiet, BUSY_VERTICES)}
+    return images, make_logits(height, width, LABELS)
 
 
 def our_work(

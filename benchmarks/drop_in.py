@@ -5,12 +5,10 @@ python benchmarks/drop_in.py [--image FILE] [--peer PYTHON] [--out FILE.json]
 PYTHON as for crf.py, with whose works and weights this is measured.
 """
 
-import argparse
 from functools import partial
 
 import numpy as np
-from crf import WORKS, Work, peer_timer
-from inputs import BUSY_VERTICES, LABELS, add_noise, load_image, make_logits
+from crf import WORKS, Work, make_inputs, parse_options, peer_timer
 from measuring import interleaved_medians, report, time_once
 
 from crfrnn_jax import refine
@@ -22,19 +20,10 @@ RATIOS = ("stand-in / peer", "refine / peer")
 
 def main() -> None:
     """Times the stand-in, `refine` and the peer in turns."""
-    parser = argparse.ArgumentParser(description="The stand-in beside pydensecrf.")
-    parser.add_argument("--image", help="a photograph, instead of a made-up scene")
-    parser.add_argument("--peer", help="the Python that has pydensecrf2")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", help="where to write the figures as JSON")
-    options = parser.parse_args()
-
-    quiet = load_image(options.image)
-    images = {"quiet": quiet, "busy": add_noise(quiet, BUSY_VERTICES)}
-    height, width, _ = quiet.shape
-    logits = make_logits(height, width, LABELS)
+    options = parse_options("The stand-in beside pydensecrf.")
+    images, logits = make_inputs(options.image)
     # As the peer has it, which makes it before its time as well.
-    energy = np.ascontiguousarray(-logits.reshape(-1, LABELS).T)
+    energy = np.ascontiguousarray(-logits.reshape(-1, logits.shape[-1]).T)
     rows = []
     with peer_timer(options.peer, images, logits) as peer:
         for work in WORKS:
