@@ -101,7 +101,15 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
       ValueError: naming the file, if it is damaged or of another kind.
 
     Examples:
-      See `save_crf`.
+      >>> import tempfile
+      >>> layer = CRFRNN(2, learn_widths=True)
+      >>> scene = np.zeros((1, 4, 6, 3)), np.zeros((1, 4, 6, 2), np.float32)
+      >>> variables = layer.init(jax.random.key(0), *scene)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_crf(f"{folder}/crf.npz", layer, variables)
+      ...     layer, variables = load_crf(f"{folder}/crf.npz")
+      >>> layer.learn_widths
+      True
     """
     tensors, meta = load_weights(path)
     attributes = meta.get("crf")

@@ -74,6 +74,17 @@ def fit_crf(
 
     Raises:
       ValueError: naming the argument that is wrong.
+
+    Examples:
+      >>> labels = np.zeros((1, 4, 6), int)
+      >>> labels[..., 3:] = 1
+      >>> images = labels[..., None] * 200
+      >>> logits = np.zeros((1, 4, 6, 2), np.float32)
+      >>> logits[0, 1, 1, 0] = logits[0, 2, 4, 1] = 2
+      >>> layer = CRFRNN(2, num_iterations=1, method="exact", weights_form="scalar")
+      >>> fitted = fit_crf(layer, images, logits, labels, steps=1)
+      >>> bool(fitted.losses[1] < fitted.losses[0])
+      True
     """
     check_choice("objective", objective, get_args(Objective))
     check_at_least("steps", steps, 1)

@@ -177,7 +177,9 @@ class PreparedKernel:
       normalisation: see there.
 
     Examples:
-      See `prepare_kernel`.
+      >>> prepared = prepare_kernel(spatial_kernel((4, 6), 2.0))
+      >>> prepared.points, prepared.normalisation
+      (24, 'after')
     """
 
     filter_values: Filter

@@ -55,6 +55,15 @@ class CRFRNN(nn.Module):
       normalisation: "softmax" or "relu", as in `mean_field_step`.
       learn_widths: whether the widths are parameters, too: their logarithms,
         `log_theta_alpha` and so on, so that they stay positive.
+
+    Examples:
+      >>> layer = CRFRNN(num_labels=2, weights_form="per_label")
+      >>> batch = np.zeros((1, 4, 6, 3), np.uint8), np.zeros((1, 4, 6, 2), np.float32)
+      >>> variables = layer.init(jax.random.key(0), *batch)
+      >>> variables["params"]["bilateral_weights"].tolist()
+      [5.0, 5.0]
+      >>> layer.apply(variables, *batch, num_iterations=10).shape
+      (1, 4, 6, 2)
     """
 
     num_labels: int

@@ -60,6 +60,13 @@ def softmax_cross_entropy(
     Raises:
       ValueError: the shapes do not agree, the logits are not floating, or another
         argument is out of its range.
+
+    Examples:
+      >>> logits = np.array([[0.0, 0.0], [9.0, 0.0]], np.float32)
+      >>> labels = np.array([1, 255])
+      >>> loss = softmax_cross_entropy(logits=logits, labels=labels, ignore_label=255)
+      >>> print(round(float(loss), 4))  # log 2, of the first alone
+      0.6931
     """
     check_choice("reduction", reduction, get_args(Reduction))
     check_number("robustness", robustness, "of at least 0", lambda r: 0 <= r < np.inf)
@@ -115,6 +122,14 @@ def expected_iou_loss(
     References:
       Krähenbühl, Koltun, "Parameter Learning and Convergent Inference for Dense Random
       Fields", ICML 2013, section 5.
+
+    Examples:
+      >>> logits = np.array([[9.0, 0.0], [0.0, 9.0]], np.float32)
+      >>> loss = expected_iou_loss(
+      ...     logits=logits, labels=np.array([0, 1]), ignore_label=255
+      ... )
+      >>> print(round(float(loss), 3))
+      0.0
     """
     logits = _checked(logits, labels, ignore_label)
     num_labels = logits.shape[-1]
@@ -186,6 +201,15 @@ def dense_crf_loss(
     References:
       Tang, Perazzi, Djelouah, Ben Ayed, Schroers, Boykov, "On Regularized Losses for
       Weakly-supervised CNN Segmentation", ECCV 2018.
+
+    Examples:
+      >>> images = np.full((1, 4, 6, 3), 80, np.uint8)  # all alike
+      >>> same = np.full((1, 4, 6, 2), (9.0, -9.0), np.float32)
+      >>> unlike = np.where(np.arange(6)[:, None] > 2, -same, same)
+      >>> for logits in (same, unlike):
+      ...     print(round(float(dense_crf_loss(images=images, logits=logits)), 2))
+      0.0
+      0.5
     """
     sizes = check_shape("images", images, "batch height width channels")
     del sizes["channels"]

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,20 @@ import numpy as np
 import pytest
 
 import crfrnn_jax
-from crfrnn_jax.pydensecrf.densecrf import DenseCRF, DenseCRF2D
+
+PAGE = Path(__file__).parent.parent / "docs" / "api.md"
+
+
+def names_of_the_page():
+    """What the documentation has, by its full name."""
+    for module, name in re.findall(r"^::: ([\w.]+)\.(\w+)$", PAGE.read_text(), re.M):
+        yield f"{module}.{name}", getattr(importlib.import_module(module), name)
+
 
 EXAMPLES = {name: getattr(crfrnn_jax, name) for name in crfrnn_jax.__all__}
-EXAMPLES |= {"DenseCRF": DenseCRF, "DenseCRF2D": DenseCRF2D}
+EXAMPLES |= {
+    name: thing for name, thing in names_of_the_page() if thing not in EXAMPLES.values()
+}
 NAMES = {name: getattr(crfrnn_jax, name) for name in crfrnn_jax.__all__}
 
 
@@ -21,7 +33,7 @@ NAMES = {name: getattr(crfrnn_jax, name) for name in crfrnn_jax.__all__}
 def test_examples_run(name):
     thing = EXAMPLES[name]
     module = importlib.import_module(thing.__module__)
-    known = vars(module) | NAMES | {"np": np, "jnp": jnp, "jax": jax}
+    known = NAMES | vars(module) | {"np": np, "jnp": jnp, "jax": jax}
     text = inspect.getdoc(thing) or ""
     example = doctest.DocTestParser().get_doctest(text, known, name, None, 0)
     assert example.examples, f"{name}: no example"

@@ -39,6 +39,11 @@ def unary_from_labels(
 
     Raises:
       ValueError: naming the argument that is wrong.
+
+    Examples:
+      >>> energies = unary_from_labels(np.array([1, 2, 0]), 2, gt_prob=0.9)
+      >>> print(energies.astype(float).round(2).tolist())
+      [[0.11, 2.3, 0.69], [2.3, 0.11, 0.69]]
     """
     labels = as_numpy("labels", labels)
     check_integers("labels", labels)
@@ -76,6 +81,11 @@ def unary_from_softmax(
 
     Raises:
       ValueError: naming the argument that is wrong.
+
+    Examples:
+      >>> energies = unary_from_softmax(np.array([[0.5, 1.0], [0.5, 0.0]]))
+      >>> print(energies.astype(float).round(2).tolist())
+      [[0.69, -0.0], [0.69, 11.51]]
     """
     sm = as_numpy("sm", sm)
     check_real("sm", sm)
@@ -142,6 +152,10 @@ def create_pairwise_gaussian(
 
     Raises:
       ValueError: they are not as many, or not positive.
+
+    Examples:
+      >>> create_pairwise_gaussian((2.0, 1.0), (2, 2)).tolist()
+      [[0.0, 0.0, 0.5, 0.5], [0.0, 1.0, 0.0, 1.0]]
     """
     if isinstance(shape, np.ndarray) and shape.ndim == 1:
         shape = shape.tolist()
@@ -168,6 +182,11 @@ def create_pairwise_bilateral(
 
     Raises:
       ValueError: naming the argument that is wrong.
+
+    Examples:
+      >>> image = np.array([[[30.0], [60.0]]])
+      >>> create_pairwise_bilateral((1.0, 1.0), 30.0, image, chdim=2).tolist()
+      [[0.0, 0.0], [0.0, 1.0], [1.0, 2.0]]
     """
     image = as_numpy("img", img)
     check_real("img", image)
