@@ -6,7 +6,6 @@ and a matrix an energy between labels, of which the symmetric part counts.
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any
 
 import jax
@@ -28,33 +27,32 @@ from crfrnn_jax.features import image_features, position_features
 from crfrnn_jax.inference import mean_field
 from crfrnn_jax.iterations import step
 from crfrnn_jax.kernels import GaussianKernel, KernelNormalisation, check_kernel
+from crfrnn_jax.pydensecrf.constants import (
+    CONST_KERNEL,
+    DIAG_KERNEL,
+    FULL_KERNEL,
+    NO_NORMALIZATION,
+    NORMALIZE_AFTER,
+    NORMALIZE_BEFORE,
+    NORMALIZE_SYMMETRIC,
+    KernelType,
+    NormalizationType,
+)
 from crfrnn_jax.refine.arrays import as_numpy
 
-
-class KernelType(IntEnum):
-    """Forms of a kernel that could be learned there; inference is the same with all."""
-
-    CONST_KERNEL = 0
-    DIAG_KERNEL = 1
-    FULL_KERNEL = 2
-
-
-class NormalizationType(IntEnum):
-    """Normalisations of a kernel, as in `GaussianKernel`."""
-
-    NO_NORMALIZATION = 0
-    NORMALIZE_BEFORE = 1
-    NORMALIZE_AFTER = 2
-    NORMALIZE_SYMMETRIC = 3
-
-
-CONST_KERNEL = KernelType.CONST_KERNEL
-DIAG_KERNEL = KernelType.DIAG_KERNEL
-FULL_KERNEL = KernelType.FULL_KERNEL
-NO_NORMALIZATION = NormalizationType.NO_NORMALIZATION
-NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
-NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
-NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
+__all__ = [
+    "CONST_KERNEL",
+    "DIAG_KERNEL",
+    "FULL_KERNEL",
+    "NORMALIZE_AFTER",
+    "NORMALIZE_BEFORE",
+    "NORMALIZE_SYMMETRIC",
+    "NO_NORMALIZATION",
+    "DenseCRF",
+    "DenseCRF2D",
+    "KernelType",
+    "NormalizationType",
+]
 
 _NORMALISATIONS: dict[NormalizationType, KernelNormalisation] = {
     NO_NORMALIZATION: "none",
