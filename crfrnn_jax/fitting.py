@@ -1,5 +1,6 @@
 """A CRF fitted to labelled images and a network's logits for them, by L-BFGS."""
 
+import math
 from collections.abc import Collection
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from crfrnn_jax.checks import (
     InputError,
@@ -20,6 +22,10 @@ from crfrnn_jax.checks import (
 from crfrnn_jax.layers import CRFRNN, check_variables, fresh_variables
 from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
 from crfrnn_jax.unaries import check_no_probabilities
+
+# Of the line search: the parts of the slope that the loss has to fall by, and that the
+# slope may keep; and how many steps are tried.
+_DECREASE, _FLATTER, _MOST_TRIALS = 1e-4, 0.9, 15
 
 Objective = Literal["log_likelihood", "expected_iou"]
 
@@ -113,8 +119,16 @@ def fit_crf(
         raise InputError(f"frozen: expected a parameter to be left, got {list(frozen)}")
 
     def loss_of(learned, data):
-        images, logits, mask, labels = data
-        refined = layer.apply({"params": fixed | learned}, images, logits, mask)
+        *batch, labels = data
+
+        # An image's lattice and messages, hundreds of megabytes of a photograph's, are
+        # not kept for all images until the way back, but computed again.
+        @jax.checkpoint
+        def refine(item):
+            batch_of_one = jax.tree.map(lambda array: array[None], item)
+            return layer.apply({"params": fixed | learned}, *batch_of_one)[0]
+
+        refined = lax.map(refine, jax.tree.map(jnp.asarray, tuple(batch)))
         arguments = {"logits": refined, "labels": labels, "ignore_label": ignore_label}
         if objective == "expected_iou":
             return expected_iou_loss(**arguments)
@@ -148,30 +162,58 @@ def _check_values(images, logits, labels, mask, ignore_label) -> None:
 
 
 def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:
-    """L-BFGS with optax's line search."""
-    optimizer = optax.lbfgs()
+    """L-BFGS, with the line search on this side of the program.
 
-    @jax.jit
-    def step(params, state, data):
-        def of_params(params):
-            return loss_of(params, data)
+    optax's own has the loss and its gradient in its program several times, each a
+    minute of compilation.
+    """
+    value_and_grad = jax.jit(jax.value_and_grad(loss_of))
+    optimizer = optax.lbfgs(linesearch=None)
+    update = jax.jit(optimizer.update)
 
-        # What the line search has computed already is taken from the state.
-        value_and_grad = optax.value_and_grad_from_state(of_params)
-        value, gradient = value_and_grad(params, state=state)
-        updates, state = optimizer.update(
-            gradient, state, params, value=value, grad=gradient, value_fn=of_params
-        )
-        return optax.apply_updates(params, updates), state, value
+    def evaluate(params):
+        loss, gradient = value_and_grad(params, data)
+        return float(loss), gradient
 
+    loss, gradient = evaluate(params)
+    if not np.isfinite(loss):
+        raise InputError(f"variables: expected a finite loss to start from, got {loss}")
     state = optimizer.init(params)
-    losses = []
+    losses = [loss]
     for _ in range(steps):
-        params, state, loss = step(params, state, data)
-        losses.append(float(loss))
-        if len(losses) == 1 and not np.isfinite(losses[0]):
-            raise InputError(
-                f"variables: expected a finite loss to start from, got {losses[0]}"
-            )
-    losses.append(float(jax.jit(loss_of)(params, data)))
+        direction, state = update(gradient, state, params)
+        if _slope(direction, gradient) >= 0:
+            # The curvature so far misleads: anew, down the gradient.
+            state = optimizer.init(params)
+            direction, state = update(gradient, state, params)
+        params, loss, gradient = _search(evaluate, params, loss, gradient, direction)
+        losses.append(loss)
     return params, np.array(losses)
+
+
+def _search(evaluate, params, loss, gradient, direction):
+    """A step by the weak Wolfe conditions, found by doubling and bisection.
+
+    The loss has fallen by a part of what the slope promised, and the slope has become
+    flatter (Lewis and Overton 2013). If none is found, the longest that lowers the
+    loss, which may be no step at all.
+    """
+    slope = _slope(direction, gradient)
+    best = params, loss, gradient
+    short, long, size = 0.0, math.inf, 1.0
+    for _ in range(_MOST_TRIALS):
+        moved = optax.tree.add_scale(params, size, direction)
+        new_loss, new_gradient = evaluate(moved)
+        if not new_loss <= loss + _DECREASE * size * slope:  # or it is NaN
+            long = size
+        else:
+            best = moved, new_loss, new_gradient
+            if _slope(direction, new_gradient) >= _FLATTER * slope:
+                break
+            short = size
+        size = 2 * size if long == math.inf else (short + long) / 2
+    return best
+
+
+def _slope(direction, gradient) -> float:
+    return float(jnp.asarray(optax.tree.vdot(direction, gradient)))
