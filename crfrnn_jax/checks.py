@@ -200,8 +200,6 @@ def check_integer(name: str, value: object) -> None:
     """Raises InputError unless the value is an integer, which a boolean is not."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputError(f"{name}: expected an integer, got {shown(value)}")
-    if not -(2**31) <= value < 2**31:
-        raise InputError(f"{name}: expected an integer of 32 bits, got {value}")
 
 
 def check_number(

@@ -185,7 +185,7 @@ def mean_field_until(
         mask,
         _or_none(damping),
         tolerance,
-        int(max_iterations),
+        min(int(max_iterations), 2**31 - 1),
     )
 
 

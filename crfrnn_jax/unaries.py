@@ -126,6 +126,7 @@ def unary_from_labels(
         )
     if unknown is not None:
         check_integer("unknown", unknown)
+        check_integers("unknown", np.asarray(unknown))  # that labels can be
     if unknown is not None and 0 <= unknown < num_labels:
         raise InputError(
             f"unknown: expected a number that is no label, of {num_labels}, got "

@@ -121,7 +121,7 @@ CALLS = {
     },
     densecrf.DenseCRF2D: {"w": 5, "h": 4, "nlabels": 2},
     utils.unary_from_labels: {"labels": LABELS, "n_labels": 2, "gt_prob": 0.5},
-    utils.unary_from_softmax: {"sm": PROBABILITIES, "scale": 1.0, "clip": 0.1},
+    utils.unary_from_softmax: {"sm": PROBABILITIES.T, "scale": 1.0, "clip": 0.1},
     utils.create_pairwise_gaussian: {"sdims": (3, 3), "shape": (4, 5)},
     utils.create_pairwise_bilateral: {
         "sdims": (3, 3),

@@ -28,7 +28,7 @@ def assert_marginals(marginals):
     st.integers(1, 5),
     st.integers(1, 5),
     st.integers(1, 4),
-    st.integers(1, 4),
+    st.integers(2, 4),
     st.sampled_from(list(DTYPES)),
     st.floats(0, 1),
     st.integers(0, 2**32 - 1),

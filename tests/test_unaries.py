@@ -114,6 +114,10 @@ LABELS = np.array([0, 1, 2])
             lambda: unary_from_labels(LABELS, 0.8, 3, unknown=2),
             "unknown: expected a number that is no label, of 3, got 2",
         ),
+        (
+            lambda: unary_from_labels(LABELS, 0.8, 3, unknown=2**40),
+            "unknown: expected integers of 32 bits",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, message):
