@@ -155,10 +155,15 @@ def _checked(logits: jax.Array, labels: jax.Array, ignore_label: int) -> jax.Arr
     check_floating("logits", logits)
     check_integers("labels", labels)
     check_integer("ignore_label", ignore_label)
-    if jnp.ndim(logits) == 0 or logits.shape[:-1] != jnp.shape(labels):
+    shape = jnp.shape(logits)
+    if not shape or shape[-1] == 0:
+        raise InputError(
+            f"logits: expected [..., labels], at least one label, got {list(shape)}"
+        )
+    if shape[:-1] != jnp.shape(labels):
         raise InputError(
             f"labels: expected the shape of logits without its last axis, "
-            f"{list(jnp.shape(logits)[:-1])}, got {list(jnp.shape(labels))}"
+            f"{list(shape[:-1])}, got {list(jnp.shape(labels))}"
         )
     # Half precision can't even count the pixels of a crop.
     return logits.astype(np.promote_types(logits.dtype, np.float32))

@@ -80,6 +80,15 @@ def test_names_what_does_not_fit():
         )
 
 
+@pytest.mark.parametrize("loss", [expected_iou_loss, softmax_cross_entropy])
+@pytest.mark.parametrize("logits", [np.zeros((2, 0), np.float32), 1.0])
+def test_no_labels_are_an_error(loss, logits):
+    with pytest.raises(
+        ValueError, match=r"logits: expected \[\.\.\., labels\], at lea"
+    ):
+        loss(logits=logits, labels=np.zeros(2, int), ignore_label=IGNORE)
+
+
 def test_a_label_out_of_range_makes_nan_of_the_loss():
     loss = softmax_cross_entropy(
         logits=jnp.zeros((1, 2, 2)), labels=jnp.array([[0, 7]]), ignore_label=IGNORE
