@@ -1,11 +1,12 @@
 """The CRF fitted by L-BFGS: to what made the labels, and no further than it may."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from crfrnn_jax import InputError
-from crfrnn_jax.fitting import Fitted, fit_crf
+from crfrnn_jax.fitting import Fitted, _minimise, fit_crf
 from crfrnn_jax.layers import CRFRNN, fresh_variables
 
 RNG = np.random.default_rng(0)
@@ -48,6 +49,28 @@ def test_the_loss_falls_and_the_labels_are_found(objective):
         lambda a, b: np.abs(a - b).max(), start["params"], fitted.variables["params"]
     )
     assert min(moved.values()) > 0
+
+
+def rosenbrock(params, data):
+    x, y = params["x"], params["y"]
+    return (data - x) ** 2 + 100 * (y - x**2) ** 2
+
+
+def barrier(params, data):
+    """NaN from 0 down, which full steps from 5 would cross; least at `data`."""
+    return params["x"] - data * jnp.log(params["x"]) + 0 * params["y"]
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "start", "least"),
+    [(rosenbrock, (-1.2, 1.0), (1.0, 1.0)), (barrier, (5.0, 0.0), (1.0, 0.0))],
+)
+def test_the_minimum_is_found_and_the_loss_never_rises(loss_of, start, least):
+    params = {"x": jnp.float32(start[0]), "y": jnp.float32(start[1])}
+    found, losses = _minimise(loss_of, params, jnp.float32(1), 60)
+    # In float32 the loss is flat this near to its minimum.
+    np.testing.assert_allclose([found["x"], found["y"]], least, atol=2e-3)
+    assert (np.diff(losses) <= 0).all()
 
 
 def test_the_first_loss_is_the_mean_negative_log_likelihood():
