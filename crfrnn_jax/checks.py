@@ -97,10 +97,10 @@ def check_integers(name: str, array: jax.typing.ArrayLike) -> None:
 
 def _check_32_bits(name: str, array: jax.typing.ArrayLike) -> None:
     """Raises InputError for integers of which JAX would drop the upper bits."""
-    if isinstance(array, Tracer) or jax.dtypes.canonicalize_dtype(np.int64) == np.int64:
-        return
+    if isinstance(array, jax.Array | float) or jnp.size(array) == 0:
+        return  # of JAX's own, which may be on a device, none is left to be dropped
     values = np.asarray(array)
-    if values.dtype not in (np.int64, np.uint64) or not values.size:
+    if values.dtype not in (np.int64, np.uint64) or jax.config.read("jax_enable_x64"):
         return
     lowest, highest = int(values.min()), int(values.max())
     if not -(2**31) <= lowest <= highest < 2**31:
