@@ -152,4 +152,6 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and abs(value) < 1e30
+    if kind is int:
+        return type(value) is int and abs(value) < 2**31
     return type(value) is kind

@@ -52,7 +52,7 @@ from crfrnn_jax import (
         ({"theta_alpha": 0.0}, "theta_alpha: expected a positive finite .*got 0.0"),
         ({"theta_beta": -3}, "theta_beta: expected a positive finite .*got -3"),
         ({"theta_gamma": np.nan}, "theta_gamma: expected a positive .*got nan"),
-        ({"theta_gamma": np.ones(2)}, r"theta_gamma: expected a scalar, .*\(2,\)"),
+        ({"theta_gamma": np.ones(2)}, r"theta_gamma: expected one number, .*\[2\]"),
         ({"num_iterations": -1}, "num_iterations: expected at least 0, got -1"),
         ({"num_iterations": 2.0}, r"num_iterations: expected an integer, got 2\.0"),
         ({"method": "dense"}, r"method: expected one of .*'exact'.*got 'dense'"),

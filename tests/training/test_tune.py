@@ -78,7 +78,7 @@ def _run(script, *arguments):
         [sys.executable, ROOT / script, *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,
         check=False,
     )
 
