@@ -133,13 +133,11 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
         )
     params = {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
     saved = SavedCRF(CRFRNN(**attributes), {"params": params})
-    try:
-        with reading(path, "a CRF"):
+    with reading(path, "a CRF"):
+        try:
             check_variables("its tensors", *saved)
-    except InputError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise InputError(f"{path}: {error}") from error
+        except InputError as error:  # of an attribute's own name
+            raise InputError(f"{path}: {error}") from error
     return saved
 
 

@@ -108,7 +108,8 @@ def fit_crf(
     _check_values(images, logits, labels, mask, ignore_label)
     if variables is None:
         variables = fresh_variables(layer, jnp.shape(images)[-1])
-    check_variables("variables", layer, variables)
+    else:
+        check_variables("variables", layer, variables)
     params = variables["params"]
     frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     for name in frozen:
