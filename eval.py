@@ -12,12 +12,13 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from crfrnn_jax.processes import is_first
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     latest_checkpoint,
     load_for_evaluation,
 )
-from crfrnn_jax.training.command_line import parse_flags
+from crfrnn_jax.training.command_line import define_process_flags, parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.evaluate import evaluate
 from crfrnn_jax.writing import check_folder
@@ -28,6 +29,8 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A config to take eval, postprocessing and data's folders from."
 )
 
+join_processes = define_process_flags()
+
 
 def main(arguments: list[str]) -> None:
     """Evaluates; errors of the user's making end in one line and status 1."""
@@ -35,14 +38,17 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
     with errors_in_one_line("eval.py"):
+        join_processes()
         if CHECKPOINT.value:
             plain, end_to_end, directory = _of_checkpoint(Path(CHECKPOINT.value))
         else:
             plain, end_to_end, directory = _of_workdir(Path(WORKDIR.value or ""))
         tables = evaluate(plain, end_to_end, directory, override=CONFIG.value)
-    print(tables)
-    print(f"Panels: {directory / 'panels.png'}")
-    print(f"Results: {directory / 'results.json'}, trimaps: {directory / 'trimap.png'}")
+    if is_first():
+        print(tables)
+        print(f"Panels: {directory / 'panels.png'}")
+        print(f"Results: {directory / 'results.json'}")
+        print(f"Trimaps: {directory / 'trimap.png'}")
 
 
 def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:

@@ -2,7 +2,8 @@
 
 python train.py --config=configs/shapes.py --workdir=runs/shapes [--config.key=value]
 
-The same command resumes a run that was stopped.
+The same command resumes a run that was stopped. Many devices, several hosts:
+docs/scaling.md.
 """
 
 from pathlib import Path
@@ -10,12 +11,15 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from crfrnn_jax.training.command_line import parse_flags
+from crfrnn_jax.processes import is_first
+from crfrnn_jax.training.command_line import define_process_flags, parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.loop import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
+
+join_processes = define_process_flags()
 
 
 def main(arguments: list[str]) -> None:
@@ -24,8 +28,10 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
     with errors_in_one_line("train.py"):
+        join_processes()
         train(CONFIG.value, Path(WORKDIR.value or ""))
-    print(f"Trained. Evaluate with: python eval.py {_what_to_evaluate()}")
+    if is_first():
+        print(f"Trained. Evaluate with: python eval.py {_what_to_evaluate()}")
 
 
 def _what_to_evaluate() -> str:

@@ -14,7 +14,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from crfrnn_jax.checks import InputError
-from crfrnn_jax.training.command_line import parse_flags
+from crfrnn_jax.processes import is_first
+from crfrnn_jax.training.command_line import define_process_flags, parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.tune import as_flag, format_found, tune
 
@@ -37,6 +38,8 @@ FACTOR = flags.DEFINE_float("factor", 1.5, "Of the first round of refinement.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of refinement.")
 FOLDS = flags.DEFINE_integer("folds", 5, "Folds; 1 is no cross-validation.")
 
+join_processes = define_process_flags()
+
 
 def main(arguments: list[str]) -> None:
     """Tunes; errors of the user's making end in one line and status 1."""
@@ -44,6 +47,7 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {arguments[1:]}")
     set_up_console()
     with errors_in_one_line("tune.py"):
+        join_processes()
         found = tune(
             Path(CHECKPOINT.value or ""),
             Path(OUT.value or ""),
@@ -53,8 +57,9 @@ def main(arguments: list[str]) -> None:
             folds=FOLDS.value,
             override=CONFIG.value,
         )
-    print(format_found(found))
-    print(f"In {OUT.value}: {as_flag(found.setting)}")
+    if is_first():
+        print(format_found(found))
+        print(f"In {OUT.value}: {as_flag(found.setting)}")
 
 
 def _numbers(flag: flags.FlagHolder) -> tuple[float, ...]:

@@ -30,10 +30,13 @@ def get_config() -> ConfigDict:
     """The config; every key a script reads is here."""
     config = ConfigDict()
     config.seed = 0
+    # Devices: data=0 takes all there are, parameters=2 halves those of each.
+    config.mesh = ConfigDict(dict(data=1, parameters=1))
 
     config.data = ConfigDict(
         dict(name="folder", dir="", class_names=CLASS_NAMES, ignore_label=11)
     )
+    config.data_threads = 4
     config.canvas = 0
     config.augment = ConfigDict(dict(flip=True, scale=(0.8, 1.25), color=0.2))
 
@@ -80,6 +83,7 @@ def get_config() -> ConfigDict:
             robustness=0.0,
             steps=2000,
             batch_size=6,
+            micro_batches=1,
             crop=(240, 320),
             optimizer="adamw",
             momentum=0.0,
@@ -120,6 +124,7 @@ def get_config() -> ConfigDict:
     config.plain = config.end_to_end.copy_and_resolve_references()
     config.plain.use_crf = False
 
+    config.nonfinite = "stop"  # or "skip": a step that is not finite
     config.log_every = 25
     config.eval = ConfigDict(
         dict(num_iterations=10, validation_images=25, panels=4, multiple_of=1)

@@ -22,8 +22,11 @@ def get_base(variant: str = "voc_sbd") -> Any:
     """
     config = ConfigDict()
     config.seed = 0
+    # Devices: data=0 takes all there are, parameters=2 halves those of each.
+    config.mesh = ConfigDict(dict(data=1, parameters=1))
 
     config.data = paper_data.get_data(variant)
+    config.data_threads = 4
     config.canvas = SIDE
     config.augment = ConfigDict(dict(flip=False, scale=(1.0, 1.0), color=0.0))
 
@@ -48,6 +51,7 @@ def get_base(variant: str = "voc_sbd") -> Any:
     )
     config.init = ConfigDict(dict(file="", skip=()))
 
+    config.nonfinite = "stop"  # or "skip": a step that is not finite
     config.log_every = 100
     config.eval = ConfigDict(
         # Of the post-processing: the network sees the canvas.
@@ -81,6 +85,7 @@ def get_stage(**changes: Any) -> Any:
             robustness=0.0,
             steps=100_000,
             batch_size=1,
+            micro_batches=1,
             crop=(SIDE, SIDE),
             optimizer="sgd",
             momentum=0.99,

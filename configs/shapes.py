@@ -12,11 +12,14 @@ def get_config() -> ConfigDict:
     """The config; every key a script reads is here."""
     config = ConfigDict()
     config.seed = 0
+    # Devices: data=0 takes all there are, parameters=2 halves those of each.
+    config.mesh = ConfigDict(dict(data=1, parameters=1))
 
     # The scenes are made on first use and kept in the user's cache ("" for dir).
     config.data = ConfigDict(
         dict(name="shapes", num_train=2000, num_val=200, size=80, seed=0, dir="")
     )
+    config.data_threads = 4
     config.canvas = 0  # images of any size, padding masked; 500 is as published
     config.augment = ConfigDict(dict(flip=True, scale=(1.0, 1.0), color=0.3))
 
@@ -56,6 +59,7 @@ def get_config() -> ConfigDict:
             robustness=0.0,
             steps=2500,
             batch_size=8,
+            micro_batches=1,
             crop=(80, 80),
             optimizer="adamw",  # or "sgd"
             momentum=0.0,  # of "sgd"
@@ -86,6 +90,7 @@ def get_config() -> ConfigDict:
     config.plain = config.end_to_end.copy_and_resolve_references()
     config.plain.use_crf = False
 
+    config.nonfinite = "stop"  # or "skip": a step that is not finite
     config.log_every = 50
     config.eval = ConfigDict(
         dict(num_iterations=10, validation_images=50, panels=6, multiple_of=1)

@@ -75,14 +75,15 @@ def softmax_cross_entropy(
     valid = labels != ignore_label
     # An ignored pixel may hold anything, NaN too, which no weight would make zero.
     logits = jnp.where(valid[..., None], logits, 0)
-    labels = jnp.where(valid, labels, 0)
-    weights = valid.astype(logits.dtype)
     if class_weights is not None:
         check_real("class_weights", class_weights)
         check_shape(
             "class_weights", class_weights, "labels", {"labels": logits.shape[-1]}
         )
-        weights *= jnp.asarray(class_weights)[labels].astype(logits.dtype)
+    weights = pixel_weights(
+        labels=labels, ignore_label=ignore_label, class_weights=class_weights
+    ).astype(logits.dtype)
+    labels = jnp.where(valid, labels, 0)
     # Through one-hot labels: the derivative of a gather by label is a scatter, which is
     # slow on every backend.
     truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
@@ -97,6 +98,29 @@ def softmax_cross_entropy(
         return jnp.sum(losses * weights)
     total = jnp.sum(weights)
     return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1)
+
+
+def pixel_weights(
+    *,
+    labels: jax.Array,
+    ignore_label: int,
+    class_weights: jax.typing.ArrayLike | None = None,
+) -> jax.Array:
+    """What each pixel counts in the sum, and so the sum of them in the mean.
+
+    Args:
+      labels: as in `softmax_cross_entropy`, like the others.
+      ignore_label: as there.
+      class_weights: as there.
+
+    Returns:
+      float32 [...], 0 where a pixel is ignored.
+    """
+    valid = labels != ignore_label
+    if class_weights is None:
+        return valid.astype(jnp.float32)
+    weights = jnp.asarray(class_weights).astype(jnp.float32)
+    return jnp.where(valid, weights[jnp.where(valid, labels, 0)], 0)
 
 
 def expected_iou_loss(

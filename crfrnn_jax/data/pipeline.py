@@ -45,8 +45,13 @@ def train_batches(
     augment: Augment,
     seed: int,
     canvas: int = 0,
+    num_threads: int = 4,
+    part: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Endless batches of the training split, another order in every epoch.
+
+    With several parts, each has its share of every batch, as many examples as the
+    others: together they are the batches of one part alone.
 
     Args:
       data: the data set.
@@ -56,12 +61,14 @@ def train_batches(
       seed: of order, crops and changes, in 0..2**32 - 1.
       canvas: 0, or the side of the square on which each image is placed as the authors
         do, in place of a random size and crop; `crop` must then be that square.
+      num_threads: that read and change examples ahead.
+      part: which part, from 0, and of how many; they divide B.
 
     Returns:
       An iterator over {"image": uint8 [B, height, width, 3], "label": int32
       [B, height, width], "mask": bool [B, height, width], False where an image is
-      padded}, whose `get_state` and `set_state` save and restore its position. Close it
-      when done.
+      padded, "name": str [B]}, whose `get_state` and `set_state` save and restore its
+      position, that of any part. With several parts B is less. Close it when done.
 
     Raises:
       ValueError: naming the argument that is out of its range.
@@ -81,6 +88,13 @@ def train_batches(
         raise InputError(
             f"crop: expected the canvas, {(canvas, canvas)}, got {(height, width)}"
         )
+    check_at_least("num_threads", num_threads, 1)
+    index, parts = part
+    if not 0 <= index < parts or batch_size % parts:
+        raise InputError(
+            f"part: expected one of as many as divide batch_size, {batch_size}, got "
+            f"{part}"
+        )
     transform = partial(
         _augment,
         crop=(height, width),
@@ -94,15 +108,22 @@ def train_batches(
         .shuffle()
         .repeat()  # before the random map: positions go on counting, and so do changes
         .random_map(transform)
-        .batch(batch_size, drop_remainder=True)  # else grain overflows on endless data
+        .batch(
+            batch_size // parts, drop_remainder=True
+        )  # else grain overflows: endless
+        .slice(slice(index, None, parts))
     )
     # grain reads 500 batches ahead unless told otherwise.
-    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8)
     return iter(dataset.to_iter_dataset(options))
 
 
 def eval_examples(
-    data: SegmentationData, split: str, *, limit: int | None = None
+    data: SegmentationData,
+    split: str,
+    *,
+    limit: int | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Any]]:
     """Yields a split's examples in order and at full size.
 
@@ -110,6 +131,8 @@ def eval_examples(
       data: the data set.
       split: "train" or "val".
       limit: number of examples, evenly spread over the split; all if None or more.
+      part: which part of them, from 0, and of how many: each has the one that is its
+        turn, so that all are there once.
 
     Yields:
       What the split's source holds: image, label and name.
@@ -123,7 +146,8 @@ def eval_examples(
     if limit is not None:
         check_at_least("limit", limit, 1)
         count = min(limit, count)
-    for i in range(count):
+    index, parts = part
+    for i in range(index, count, parts):
         yield source[i * len(source) // count]
 
 
@@ -135,7 +159,7 @@ def _augment(
     augment: Augment,
     canvas: int,
     ignore_label: int,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     image, label = example["image"], example["label"]
     if augment.flip:
         image, label = random_flip(image, label, rng)
@@ -145,4 +169,4 @@ def _augment(
         image, label = random_scale(image, label, rng, *augment.scale)
         image, label, mask = random_crop(image, label, rng, crop, ignore_label)
     image = jitter_color(image, rng, augment.color)
-    return {"image": image, "label": label, "mask": mask}
+    return {"image": image, "label": label, "mask": mask, "name": example["name"]}

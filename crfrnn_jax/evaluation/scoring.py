@@ -1,11 +1,14 @@
 """Scores of predictors on a data set."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from crfrnn_jax.data import SegmentationData
+from crfrnn_jax.evaluation.devices import Device, map_on_devices
 from crfrnn_jax.evaluation.prediction import Predict
 from crfrnn_jax.metrics import (
     boundary_distance,
@@ -15,6 +18,10 @@ from crfrnn_jax.metrics import (
     pixel_accuracy,
     trimap_confusions,
 )
+from crfrnn_jax.processes import sum_over_processes
+
+# A device -> predictors by name, which run on it.
+PredictorsOn = Callable[[Device], Mapping[str, Predict]]
 
 
 class Score(NamedTuple):
@@ -68,28 +75,79 @@ def score(
     Returns:
       A score for each name.
     """
+    score_one = partial(_score_one, predictors, data, trimap_widths)
+    return _sum(map(score_one, examples), predictors, data, trimap_widths)
+
+
+def score_on_devices(
+    predictors_on: PredictorsOn,
+    data: SegmentationData,
+    examples: Iterable[Mapping[str, Any]],
+    devices: Sequence[Device],
+    *,
+    trimap_widths: tuple[int, ...] = (),
+) -> dict[str, Score]:
+    """The same, shared out over devices, and over the processes of a run.
+
+    Args:
+      predictors_on: makes the predictors of a device.
+      data: as in `score`.
+      examples: as there; of several processes each has its part.
+      devices: of this process.
+      trimap_widths: as in `score`.
+
+    Returns:
+      A score for each name, of all examples once each, the same in every process.
+    """
+
+    def score_on(device: Device):
+        return partial(_score_one, predictors_on(device), data, trimap_widths)
+
+    names = predictors_on(devices[0])
+    scores = map_on_devices(score_on, examples, devices)
+    sums = sum_over_processes(_sum(scores, names, data, trimap_widths))
+    return {name: sums[name] for name in names}
+
+
+def _score_one(
+    predictors: Mapping[str, Predict],
+    data: SegmentationData,
+    trimap_widths: tuple[int, ...],
+    example: Mapping[str, Any],
+) -> dict[str, Score]:
+    distance = None
+    if trimap_widths:
+        distance = boundary_distance(example["label"], data.ignore_label)
+    scores = {}
+    for name, predict in predictors.items():
+        pair = {
+            "labels": example["label"],
+            "predictions": predict(example["image"]),
+            "num_labels": data.num_labels,
+            "ignore_label": data.ignore_label,
+        }
+        trimaps = np.zeros((0, data.num_labels, data.num_labels), np.int64)
+        if distance is not None:
+            trimaps = trimap_confusions(**pair, distance=distance, widths=trimap_widths)
+        scores[name] = Score(confusion_matrix(**pair), trimaps)
+    return scores
+
+
+def _sum(
+    scores: Iterable[Mapping[str, Score]],
+    names: Iterable[str],
+    data: SegmentationData,
+    trimap_widths: tuple[int, ...],
+) -> dict[str, Score]:
     size = data.num_labels
     zero = Score(
         np.zeros((size, size), np.int64),
         np.zeros((len(trimap_widths), size, size), np.int64),
     )
-    scores = dict.fromkeys(predictors, zero)
-    for example in examples:
-        distance = None
-        if trimap_widths:
-            distance = boundary_distance(example["label"], data.ignore_label)
-        for name, predict in predictors.items():
-            pair = {
-                "labels": example["label"],
-                "predictions": predict(example["image"]),
-                "num_labels": size,
-                "ignore_label": data.ignore_label,
-            }
-            confusion = scores[name].confusion + confusion_matrix(**pair)
-            trimaps = scores[name].trimaps
-            if distance is not None:
-                trimaps = trimaps + trimap_confusions(
-                    **pair, distance=distance, widths=trimap_widths
-                )
-            scores[name] = Score(confusion, trimaps)
-    return scores
+    total = dict.fromkeys(names, zero)
+    for of_one in scores:
+        total = {
+            name: jax.tree.map(np.add, sums, of_one[name])
+            for name, sums in total.items()
+        }
+    return total

@@ -19,6 +19,7 @@ from crfrnn_jax.evaluation.differences import differing
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
+from crfrnn_jax.processes import is_first, wait_for_all
 from crfrnn_jax.writing import write_text
 
 # A setting -> int64 [folds, labels, labels].
@@ -164,7 +165,7 @@ class Progress:
 
     The first line says what was scored, each other one holds a setting and its
     confusion matrices, one a fold. Lines are flushed as they are written; one that was
-    cut off is dropped.
+    cut off is dropped. Of several processes all read it and the first one writes.
     """
 
     def __init__(self, path: Path, scored: Mapping[str, Any]):
@@ -195,8 +196,10 @@ class Progress:
         for line in lines[1:]:
             setting = CRFSetting(**line["setting"])
             self.known[setting] = np.array(line["confusions"], np.int64)
+        wait_for_all("the progress is read")
         # Anew: what follows a line that was cut off must not be joined to it.
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        if is_first():
+            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._path = path
 
     def score_folds(
@@ -227,6 +230,8 @@ class Progress:
 
     def _add(self, setting: CRFSetting, confusions: np.ndarray) -> None:
         self.known[setting] = confusions
+        if not is_first():
+            return
         line = {"setting": setting._asdict(), "confusions": confusions.tolist()}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -15,19 +15,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from crfrnn_jax.checks import InputError, check_at_least, check_choice
-from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
+from crfrnn_jax.data import eval_examples, load_dataset
 from crfrnn_jax.evaluation.comparison import (
     Outcome,
     format_outcomes,
     outcomes_as_json,
 )
-from crfrnn_jax.evaluation.prediction import (
-    Predict,
-    end_to_end_predictor,
-    plain_predictor,
-    postprocessing_predictor,
-)
-from crfrnn_jax.evaluation.scoring import score
+from crfrnn_jax.evaluation.devices import Device
+from crfrnn_jax.evaluation.prediction import Predict
+from crfrnn_jax.evaluation.scoring import score_on_devices
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
 from crfrnn_jax.training.configuration import (
@@ -36,8 +32,9 @@ from crfrnn_jax.training.configuration import (
     check_config,
     differences,
 )
-from crfrnn_jax.training.evaluate import tuned_setting
-from crfrnn_jax.training.loop import NonFiniteLossError, train
+from crfrnn_jax.training.evaluate import row_predictor, tuned_setting
+from crfrnn_jax.training.loop import train
+from crfrnn_jax.training.recording import NonFiniteLossError
 from crfrnn_jax.writing import check_folder, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -230,26 +227,24 @@ def _as_dict(config: Config) -> dict[str, Any]:
 def _score(config: Config, checkpoint: Path, row: str) -> dict[str, Any]:
     """One row's scores on all validation images."""
     data = load_dataset(config.data)
-    predict = _predictor(config, checkpoint, row, data)
-    scores = score(
-        {row: predict}, data, eval_examples(data, "val"), trimap_widths=(_TRIMAP,)
-    )
-    return scores[row].summary()
-
-
-def _predictor(
-    config: Config, checkpoint: Path, row: str, data: SegmentationData
-) -> Predict:
     model = build_segmenter(config, data.num_labels)
     params, _ = load_for_evaluation(checkpoint)
-    sizes = {"multiple_of": config.eval.multiple_of}
-    if row == "plain":
-        return plain_predictor(model, params, **sizes)
-    iterations = config.eval.num_iterations
-    if row == "end_to_end":
-        return end_to_end_predictor(model, params, iterations, **sizes)
-    setting = tuned_setting(config, model, params, data)
-    return postprocessing_predictor(model, params, setting, iterations, **sizes)
+    setting = None
+    if row == "postprocessing":
+        setting = tuned_setting(config, model, params, data)
+
+    def predictors_on(device: Device) -> dict[str, Predict]:
+        own = jax.device_put(params, device)
+        return {row: row_predictor(row, config, model, own, setting)}
+
+    scores = score_on_devices(
+        predictors_on,
+        data,
+        eval_examples(data, "val"),
+        jax.local_devices(),
+        trimap_widths=(_TRIMAP,),
+    )
+    return scores[row].summary()
 
 
 def _outcome(by_seed: Mapping[int, Any], seeds: Sequence[int]) -> Outcome:

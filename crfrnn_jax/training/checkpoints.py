@@ -2,18 +2,29 @@
 
 A work directory holds `checkpoints/<stage>/<step>/`, written by Orbax, which puts a
 checkpoint under its name only once it is whole. Each carries the parameters, the rest
-of the training state, the config and the position in the data.
+of the training state, the config and the position in the data. Last comes a file of its
+files' digests, without which it does not count, so that one which was cut off or
+changed since is known before any of it is read.
 """
 
+import hashlib
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from crfrnn_jax.processes import is_first, wait_for_all
 from crfrnn_jax.training.steps import TrainState
+from crfrnn_jax.writing import write_json
+
+logger = logging.getLogger(__name__)
 
 _ITEMS = ("params", "training", "meta")
+_DIGESTS = "digests.json"
 
 
 class CheckpointError(Exception):
@@ -21,10 +32,17 @@ class CheckpointError(Exception):
 
 
 class StageCheckpoints:
-    """The checkpoints of one stage of a run."""
+    """The checkpoints of one stage of a run.
+
+    Those that are damaged are moved to `damaged/` in the work directory, with a warning
+    each, so that the newest of the others is the one to go on from.
+    """
 
     def __init__(self, workdir: Path, stage: str):
         self.directory = Path(workdir).absolute() / "checkpoints" / stage
+        if is_first():
+            _set_damaged_aside(self.directory, Path(workdir).absolute() / "damaged")
+        wait_for_all("damaged checkpoints are set aside")
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -43,13 +61,25 @@ class StageCheckpoints:
         Args:
           state: the training state.
           meta: what JSON can hold: the config, the stage, the data's position.
+
+        Raises:
+          CheckpointError: it can't be written; those before it are as they were.
         """
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
             training=ocp.args.StandardSave(_training_part(state)),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(int(state.step), args=items)
+        path = self.directory / str(int(state.step))
+        try:
+            self._manager.save(int(state.step), args=items)
+            if is_first():
+                write_json(path / _DIGESTS, _digests(path))
+        except Exception as error:  # Orbax raises whatever its storage meets
+            raise CheckpointError(
+                f"{path}: the checkpoint can't be written ({_reason(error)}); the one "
+                "before it is whole, and the same command goes on from there"
+            ) from error
 
     def restore_meta(self) -> dict[str, Any]:
         """The newest checkpoint's meta: to be checked before its state is read."""
@@ -75,10 +105,8 @@ class StageCheckpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # Orbax raises whatever its storage meets
-            path = self.directory / str(step)
             raise CheckpointError(
-                f"{_unreadable(path, error)}. Remove that folder to go on from the "
-                "checkpoint before it"
+                _unreadable(self.directory / str(step), error)
             ) from error
 
     def close(self) -> None:
@@ -86,30 +114,70 @@ class StageCheckpoints:
         self._manager.close()
 
 
+def _set_damaged_aside(directory: Path, aside: Path) -> None:
+    for path in sorted(directory.glob("*")):
+        damage = _damage_of(path) if path.name.isdigit() else None
+        if damage is None:
+            continue
+        aside.mkdir(exist_ok=True)
+        number = sum(1 for _ in aside.iterdir())
+        moved = path.rename(aside / f"{number}_{directory.name}_{path.name}")
+        logger.warning(
+            "%s: %s; moved to %s, the run goes on from the checkpoint before it",
+            *(path, damage, moved),
+        )
+
+
+def _damage_of(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None if they are as written."""
+    try:
+        written = json.loads((path / _DIGESTS).read_text())
+    except (OSError, ValueError):
+        return f"the checkpoint is not whole, it has no {_DIGESTS} that can be read"
+    found = _digests(path)
+    changed = sorted(
+        name
+        for name in {*written, *found}
+        if written.get(name) != found.get(name) and name != _DIGESTS
+    )
+    return f"the checkpoint is damaged in {', '.join(changed)}" if changed else None
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """A digest of each file of a folder, by its name in it."""
+    digests = {}
+    for part in sorted(path.rglob("*")):
+        if part.is_file():
+            with part.open("rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()
+            digests[str(part.relative_to(path))] = digest
+    return digests
+
+
 def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     """Parameters and meta of one checkpoint, from its path alone.
 
-    The parameters come to the first device of this machine, wherever they were trained.
-
     Args:
       path: a checkpoint's directory, `checkpoints/<stage>/<step>`.
+
+    Returns:
+      The parameters, on the first device of this process, wherever they were trained;
+      and the meta.
 
     Raises:
       CheckpointError: there is none, or it can't be read.
     """
     path = _check_checkpoint(path)
     step = int(path.name)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(
         path.parent, options=options, item_names=_ITEMS
     ) as manager:
         try:
             saved = manager.item_metadata(step)["params"]
+            # As NumPy's, which every process of several can have for itself.
             abstract = jax.tree.map(
-                lambda array: jax.ShapeDtypeStruct(
-                    array.shape, array.dtype, sharding=device
-                ),
+                lambda array: np.empty(array.shape, array.dtype),
                 saved.tree if hasattr(saved, "tree") else saved,
             )
             items = ocp.args.Composite(
@@ -118,14 +186,15 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
             restored = manager.restore(step, args=items)
         except Exception as error:  # Orbax raises whatever its storage meets
             raise CheckpointError(_unreadable(path, error)) from error
-    return restored["params"], restored["meta"]
+    device = jax.local_devices()[0]
+    return jax.device_put(restored["params"], device), restored["meta"]
 
 
 def _check_checkpoint(path: Path) -> Path:
     """The absolute path of a checkpoint that was written whole.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is none, or its files have changed since.
     """
     path = Path(path).absolute()
     if not path.name.isdigit() or not (path / "_CHECKPOINT_METADATA").exists():
@@ -133,6 +202,10 @@ def _check_checkpoint(path: Path) -> Path:
             f"{path}: no whole checkpoint there; expected a directory such as "
             "WORKDIR/checkpoints/STAGE/STEP that a training run wrote"
         )
+    # One without digests is of a run that was killed right then; Orbax says it's whole.
+    damage = _damage_of(path) if (path / _DIGESTS).exists() else None
+    if damage is not None:
+        raise CheckpointError(f"{path}: {damage}")
     return path
 
 
@@ -151,8 +224,9 @@ def _training_part(state: TrainState) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [""])[0]
-    return (
-        f"{path}: the checkpoint is damaged, or of another model "
-        f"({type(error).__name__}: {reason})"
-    )
+    return f"{path}: the checkpoint is damaged, or of another model ({_reason(error)})"
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}"

@@ -1,13 +1,15 @@
 """The scripts' flags: whatever is wrong in them is told in one line."""
 
+import logging
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.processes import is_first, join_processes
 from crfrnn_jax.training.console import errors_in_one_line
 
 
@@ -38,6 +40,40 @@ def parse_flags(
             if not _is_of_a_flag(error):
                 raise
             raise InputError(_reason_of_key(error)) from error
+
+
+def define_process_flags() -> Callable[[], None]:
+    """Defines the flags of a run of several processes.
+
+    Returns:
+      What joins this process to the others, if the flags say that there are any; to be
+      called before anything else of JAX's.
+    """
+    coordinator = flags.DEFINE_string(
+        "coordinator",
+        None,
+        "Of a run of several processes: HOST:PORT of the first, or auto on Slurm, MPI "
+        "or a TPU slice.",
+    )
+    number = flags.DEFINE_integer("num_processes", None, "How many, unless auto.")
+    index = flags.DEFINE_integer("process_id", None, "Which this is, unless auto.")
+
+    def join() -> None:
+        is_auto = coordinator.value == "auto"
+        given = [flag.value is not None for flag in (number, index)]
+        if given != [bool(coordinator.value) and not is_auto] * 2:
+            raise InputError(
+                "--coordinator: expected --num_processes and --process_id with "
+                f"HOST:PORT, and neither with auto, got {coordinator.value}, "
+                f"{number.value} and {index.value}"
+            )
+        if coordinator.value:
+            address = None if is_auto else coordinator.value
+            join_processes(address, number.value, index.value)
+        if not is_first():  # what it would say, the first one says
+            logging.getLogger("crfrnn_jax").setLevel(logging.WARNING)
+
+    return join
 
 
 def _check_configs(arguments: Sequence[str]) -> None:

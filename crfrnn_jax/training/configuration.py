@@ -15,10 +15,11 @@ Config = Any
 STAGES = ("fcn", "finetune", "plain", "end_to_end")
 
 _KEYS = (
-    *("seed", "data", "canvas", "augment", "model", "crf", "init", "stages"),
-    *("log_every", "eval", "postprocessing"),
+    *("seed", "mesh", "data", "data_threads", "canvas", "augment", "model", "crf"),
+    *("init", "stages", "nonfinite", "log_every", "eval", "postprocessing"),
 )
 _SECTION_KEYS = {
+    "mesh": ("data", "parameters"),
     "data": ("name", "dir"),
     "augment": ("flip", "scale", "color"),
     "model": ("name",),
@@ -29,7 +30,8 @@ _SECTION_KEYS = {
 }
 _STAGE_KEYS = (
     *("start_from", "use_crf", "frozen", "class_weighting", "reduction", "robustness"),
-    *("steps", "batch_size", "crop", "optimizer", "momentum", "schedule"),
+    *("steps", "batch_size", "micro_batches", "crop", "optimizer", "momentum"),
+    "schedule",
     *("learning_rate", "weights_learning_rate", "compatibility_learning_rate"),
     *("bias_multiplier", "weight_decay", "bias_decay", "warmup_steps", "clip_norm"),
     *("checkpoint_every", "eval_every"),
@@ -43,6 +45,9 @@ _STAGE_CHOICES = {
 
 _LOWEST = {
     "seed": 0,
+    "mesh.data": 0,
+    "mesh.parameters": 1,
+    "data_threads": 1,
     "log_every": 1,
     "crf.num_iterations": 0,
     "eval.num_iterations": 0,
@@ -53,10 +58,14 @@ _LOWEST = {
     "postprocessing.train_images": 1,
 }
 
-# What a run may change on its way: where the data lies, how it is looked at, and which
-# stages are to follow.
+# What a run may change on its way: where the data lies, on which devices it runs, how
+# it is looked at, and which stages are to follow.
 _PLACES = ("dir", "voc_dir", "prepared_dir")
-_FREE = ("config.eval", "config.postprocessing", "config.stages")
+_FREE = (
+    *("config.eval", "config.postprocessing", "config.stages"),
+    *("config.mesh", "config.data_threads"),
+    *(f"config.{stage}.micro_batches" for stage in STAGES),
+)
 
 
 def check_config(config: Config) -> None:
@@ -91,6 +100,7 @@ def check_config(config: Config) -> None:
             "three widths above 0 and two weights each",
             candidate,
         )
+    check_choice("config.nonfinite", config.nonfinite, ("stop", "skip"))
     _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
     for name in config.stages:
         check_choice("config.stages", name, STAGES)
@@ -121,7 +131,9 @@ def check_config(config: Config) -> None:
 def _check_stage(config: Config, name: str) -> None:
     stage, key = config[name], f"config.{name}"
     check_keys(key, stage, _STAGE_KEYS)
-    for field in ("steps", "batch_size", "checkpoint_every", "eval_every"):
+    for field in (
+        *("steps", "batch_size", "micro_batches", "checkpoint_every", "eval_every"),
+    ):
         _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
     for field in ("checkpoint_every", "eval_every"):
         _check(

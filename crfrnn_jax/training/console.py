@@ -10,7 +10,8 @@ from absl import logging as absl_logging
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.training.checkpoints import CheckpointError
-from crfrnn_jax.training.loop import NonFiniteLossError
+from crfrnn_jax.training.recording import NonFiniteLossError
+from crfrnn_jax.training.stopping import StoppedError
 
 
 def set_up_console() -> None:
@@ -22,7 +23,10 @@ def set_up_console() -> None:
 
 @contextlib.contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """Ends the program with one line, where that says all: status 1, or 130 of Ctrl-C.
+    """Ends the program with one line, where that says all.
+
+    The status is 1, or what a shell gives a program that a signal ended: 130 of Ctrl-C,
+    143 of SIGTERM.
 
     It does for the errors that this package words for its users, and for those of the
     file system. Any other is a bug and keeps its traceback.
@@ -32,5 +36,8 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except StoppedError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except (InputError, CheckpointError, NonFiniteLossError, OSError) as error:
         sys.exit(f"{program}: {error}")

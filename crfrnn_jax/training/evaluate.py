@@ -1,28 +1,31 @@
 """The evaluation of a run, from its checkpoints alone."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
+from crfrnn_jax.evaluation.devices import Device
 from crfrnn_jax.evaluation.panels import save_panels
 from crfrnn_jax.evaluation.prediction import (
     CRFSetting,
     Predict,
+    Unary,
     end_to_end_predictor,
     plain_predictor,
     postprocessing_predictor,
     unary_of,
 )
 from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trimaps
-from crfrnn_jax.evaluation.scoring import score
-from crfrnn_jax.evaluation.tuning import tune_postprocessing
+from crfrnn_jax.evaluation.scoring import score_on_devices
+from crfrnn_jax.evaluation.tuning import UnaryOn, tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
+from crfrnn_jax.processes import first_prepares, is_first, own_part
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import (
     Config,
@@ -31,8 +34,12 @@ from crfrnn_jax.training.configuration import (
     differences,
     take_places,
 )
+from crfrnn_jax.writing import write_json, write_text
 
 logger = logging.getLogger(__name__)
+
+# The rows of the table that each checkpoint gives.
+_ROWS = {"plain": ("plain", "postprocessing"), "end_to_end": ("end_to_end",)}
 
 
 def evaluate(
@@ -45,7 +52,9 @@ def evaluate(
     """Scores checkpoints on the validation images and writes the results.
 
     Nothing but the checkpoints is needed: they carry the config. Written are
-    `results.json`, `results.md`, `trimap.png` and `panels.png`.
+    `results.json`, `results.md`, `trimap.png` and `panels.png`. The images are shared
+    out over all devices of this machine; of several processes each makes the same call
+    and the first one writes.
 
     Args:
       plain: checkpoint of the network trained without the CRF, for the plain and the
@@ -70,7 +79,8 @@ def evaluate(
         logger.warning("%s", line)
     config = _common_config([meta for _, meta in loaded.values()])
     take_evaluation(config, override)
-    data = load_dataset(config.data)
+    with first_prepares("the data is prepared"):
+        data = load_dataset(config.data)
     model = build_segmenter(config, data.num_labels)
     results: dict[str, Any] = {
         "class_names": list(data.class_names),
@@ -78,37 +88,38 @@ def evaluate(
         "unfinished": unfinished,
     }
 
-    sizes = {"multiple_of": config.eval.multiple_of}
-    predictors: dict[str, Predict] = {}
+    setting = None
     if "plain" in loaded:
-        params, _ = loaded["plain"]
-        predictors["plain"] = plain_predictor(model, params, **sizes)
-        setting = tuned_setting(config, model, params, data)
+        setting = tuned_setting(config, model, loaded["plain"][0], data)
         results["postprocessing"] = setting._asdict()
-        predictors["postprocessing"] = postprocessing_predictor(
-            model, params, setting, config.eval.num_iterations, **sizes
-        )
-    if "end_to_end" in loaded:
-        params, _ = loaded["end_to_end"]
-        predictors["end_to_end"] = end_to_end_predictor(
-            model, params, config.eval.num_iterations, **sizes
-        )
 
-    scores = score(
-        predictors, data, eval_examples(data, "val"), trimap_widths=TRIMAP_WIDTHS
+    def predictors_on(device: Device) -> dict[str, Predict]:
+        predictors = {}
+        for trained, (params, _) in loaded.items():
+            own = jax.device_put(params, device)
+            for row in _ROWS[trained]:
+                predictors[row] = row_predictor(row, config, model, own, setting)
+        return predictors
+
+    devices = jax.local_devices()
+    scores = score_on_devices(
+        predictors_on,
+        data,
+        eval_examples(data, "val", part=own_part()),
+        devices,
+        trimap_widths=TRIMAP_WIDTHS,
     )
     results["trimap_widths"] = list(TRIMAP_WIDTHS)
     results["rows"] = {row: scores[row].summary() for row in scores}
     tables = "".join(f"{line}\n\n" for line in unfinished)
     tables += format_tables(scores, data.class_names)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(
-        json.dumps(results, indent=1, allow_nan=False) + "\n"
-    )
-    (directory / "results.md").write_text(tables)
-    plot_trimaps(directory / "trimap.png", scores)
-    examples = eval_examples(data, "val", limit=config.eval.panels)
-    save_panels(directory / "panels.png", predictors, data, examples)
+    if is_first():
+        write_json(directory / "results.json", results)
+        write_text(directory / "results.md", tables)
+        plot_trimaps(directory / "trimap.png", scores)
+        examples = eval_examples(data, "val", limit=config.eval.panels)
+        rows = predictors_on(devices[0])
+        save_panels(directory / "panels.png", rows, data, examples)
     return tables
 
 
@@ -160,6 +171,33 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
     return ConfigDict(first)
 
 
+def row_predictor(
+    row: str,
+    config: Config,
+    model: Segmenter,
+    params: Any,
+    setting: CRFSetting | None,
+) -> Predict:
+    """What predicts a row of the table.
+
+    Args:
+      row: "plain", "postprocessing" or "end_to_end".
+      config: for its `eval`.
+      model: the segmenter.
+      params: its parameters, on the device that is to compute.
+      setting: of the post-processing, for that row alone.
+    """
+    multiple_of, iterations = config.eval.multiple_of, config.eval.num_iterations
+    if row == "plain":
+        return plain_predictor(model, params, multiple_of=multiple_of)
+    if row == "end_to_end":
+        return end_to_end_predictor(model, params, iterations, multiple_of=multiple_of)
+    assert setting is not None
+    return postprocessing_predictor(
+        model, params, setting, iterations, multiple_of=multiple_of
+    )
+
+
 def tuned_setting(
     config: Config, model: Segmenter, params: Any, data: SegmentationData
 ) -> CRFSetting:
@@ -169,12 +207,24 @@ def tuned_setting(
         numbers = " ".join(f"{number:g}" for number in setting)
         logger.info("post-processing %s: mean IoU %.2f", numbers, 100 * result)
 
+    limit = config.postprocessing.train_images
     return tune_postprocessing(
-        unary_of(model, params, multiple_of=config.eval.multiple_of),
+        unary_on_devices(config, model, params),
         data,
-        eval_examples(data, "train", limit=config.postprocessing.train_images),
+        eval_examples(data, "train", limit=limit, part=own_part()),
+        jax.local_devices(),
         [CRFSetting(*candidate) for candidate in config.postprocessing.candidates],
         num_iterations=config.eval.num_iterations,
         multiple_of=config.eval.multiple_of,
         report=report,
     )
+
+
+def unary_on_devices(config: Config, model: Segmenter, params: Any) -> UnaryOn:
+    """What gives the backbone's logits on a device, as a search wants it."""
+
+    def unary_on(device: Device) -> Unary:
+        own = jax.device_put(params, device)
+        return unary_of(model, own, multiple_of=config.eval.multiple_of)
+
+    return unary_on

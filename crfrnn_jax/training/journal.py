@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from crfrnn_jax.processes import is_first
 from crfrnn_jax.writing import write_text
 
 try:
@@ -37,18 +39,20 @@ class Journal:
     """Appends scalars to `metrics.jsonl` and shows them beside a progress bar.
 
     A context manager. Lines are flushed as they are written. A resumed run appends, and
-    drops what was logged of the steps that it will do again.
+    drops what was logged of the steps that it will do again. Of several processes the
+    first writes, and the others are silent.
     """
 
     def __init__(self, workdir: Path, stage: str, done: int, steps: int):
-        path = workdir / "metrics.jsonl"
-        _drop_after(path, stage, done)
-        self._file = path.open("a")
-        self._board = (
-            SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=done + 1)
-            if SummaryWriter
-            else None
-        )
+        self._file = self._board = None
+        if is_first():
+            path = _log(workdir)
+            _drop_after(path, stage, done)
+            self._file = path.open("a")
+            if SummaryWriter:
+                self._board = SummaryWriter(
+                    str(workdir / "tensorboard" / stage), purge_step=done + 1
+                )
         self._stage = stage
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
@@ -56,6 +60,7 @@ class Journal:
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[scalars]}", table_column=Column(no_wrap=True)),
+            disable=not is_first(),
         )
         self._task = self._progress.add_task(
             stage, total=steps, completed=done, scalars=""
@@ -67,7 +72,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._board:
             self._board.close()
 
@@ -77,6 +83,8 @@ class Journal:
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Logs scalars of a step under their names."""
+        if self._file is None:
+            return
         # JSON has no NaN: what is not a number is written as null.
         values = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
         line: dict[str, Any] = {"stage": self._stage, "step": step, **values}
@@ -98,17 +106,38 @@ class Journal:
             )
 
 
+def is_validated(workdir: Path, stage: str, step: int) -> bool:
+    """Whether the log has scores of validation images for a step."""
+    return any(
+        line["stage"] == stage
+        and line["step"] == step
+        and any(name.startswith("val_") for name in line)
+        for _, line in _lines(_log(workdir))
+    )
+
+
+def _log(workdir: Path) -> Path:
+    return workdir / "metrics.jsonl"
+
+
 def _drop_after(path: Path, stage: str, done: int) -> None:
     """Drops the lines of a stage's steps after `done`, and one that was cut off."""
+    kept = [
+        text
+        for text, line in _lines(path)
+        if line["stage"] != stage or line["step"] <= done
+    ]
+    # Under another name first: a run that dies here loses no line.
+    if path.exists():
+        write_text(path, "".join(kept))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a log that are whole, as text and what they hold."""
     if not path.exists():
         return
-    kept = []
     for text in path.read_text().splitlines(keepends=True):
         try:
-            line = json.loads(text)
+            yield text, json.loads(text)
         except json.JSONDecodeError:
             continue
-        if line["stage"] != stage or line["step"] <= done:
-            kept.append(text)
-    # Under another name first: a run that dies here loses no line.
-    write_text(path, "".join(kept))

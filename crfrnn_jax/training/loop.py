@@ -4,22 +4,16 @@ import contextlib
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from crfrnn_jax.data import (
-    SegmentationData,
-    eval_examples,
-    load_dataset,
-    train_batches,
-)
-from crfrnn_jax.evaluation.panels import save_panels
-from crfrnn_jax.evaluation.prediction import end_to_end_predictor, plain_predictor
-from crfrnn_jax.evaluation.scoring import score
+from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.models import Segmenter, build_segmenter
+from crfrnn_jax.processes import first_prepares, is_first, own_part
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     StageCheckpoints,
@@ -35,138 +29,257 @@ from crfrnn_jax.training.configuration import (
     make_places_absolute,
 )
 from crfrnn_jax.training.initial import fresh_params, initial_params
-from crfrnn_jax.training.journal import Journal
+from crfrnn_jax.training.journal import Journal, is_validated
+from crfrnn_jax.training.lock import lock_workdir
+from crfrnn_jax.training.mesh import (
+    check_batch_size,
+    layout_of,
+    make_mesh,
+    put_batch,
+)
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
+from crfrnn_jax.training.recording import Recorder
 from crfrnn_jax.training.steps import (
+    TrainState,
     TrainStep,
     init_state,
     make_train_step,
 )
+from crfrnn_jax.training.stopping import StoppedError, StopSignal
+from crfrnn_jax.training.validation import validate
 from crfrnn_jax.writing import check_folder
 
 
-class NonFiniteLossError(Exception):
-    """The loss became infinite or NaN; the last checkpoint is from before."""
+class _Run(NamedTuple):
+    """What all stages of a run share."""
+
+    config: Config
+    model: Segmenter
+    data: SegmentationData
+    mesh: Mesh
+    workdir: Path
 
 
 def train(config: Config, workdir: Path) -> None:
     """Runs every stage of the config that is not done yet.
 
     A stage starts from the parameters of the one it names, or afresh. The same call on
-    the same work directory goes on from the newest checkpoint and, on a CPU, lands on
-    the same numbers as a run that was never stopped.
+    the same work directory goes on from the newest whole checkpoint and, on one device,
+    lands on the same numbers as a run that was never stopped. On SIGTERM it writes a
+    checkpoint and ends. In a run of several processes each makes the same call.
 
     Args:
       config: as in `configs/`.
       workdir: where checkpoints, logs and panels go; made if it is not there.
 
     Raises:
-      ValueError: the config, the data or the work directory is wrong.
-      CheckpointError: the work directory holds a run of another config.
+      ValueError: the config, the data or the work directory is wrong, or another run
+        holds that.
+      CheckpointError: the work directory holds a run of another config, or a
+        checkpoint can't be written.
       NonFiniteLossError: the loss became infinite or NaN.
+      StoppedError: the run was told to stop.
     """
     check_folder("workdir", Path(workdir))
     check_config(config)
     config = config.copy_and_resolve_references()
     make_places_absolute(config.data)
-    data = load_dataset(config.data)
+    mesh = make_mesh(config.mesh)
+    for name in config.stages:
+        stage = config[name]
+        key = f"config.{name}"
+        check_batch_size(key, stage.batch_size, stage.micro_batches, mesh)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    model = build_segmenter(config, data.num_labels)
-    for name in config.stages:
-        _run_stage(config, name, model, data, workdir)
+    with lock_workdir(workdir) if is_first() else contextlib.nullcontext():
+        with first_prepares("the data is prepared"):
+            data = load_dataset(config.data)
+        model = build_segmenter(config, data.num_labels)
+        run = _Run(config, model, data, mesh, workdir)
+        for name in config.stages:
+            _run_stage(run, name)
 
 
-def _run_stage(
-    config: Config,
-    name: str,
-    model: Segmenter,
-    data: SegmentationData,
-    workdir: Path,
-) -> None:
-    stage = config[name]
-    meta = {
-        "config": json.loads(config.to_json_best_effort()),
-        "stage": name,
-        "class_names": list(data.class_names),
-        "num_examples": {split: len(data.splits[split]) for split in data.splits},
-    }
+class _StageRun(NamedTuple):
+    """A stage under way, and what it is kept in.
+
+    Attributes:
+      run: which it is a stage of.
+      name: its own.
+      meta: what its checkpoints say of it, besides how far it is.
+      checkpoints: those.
+      batches: what it trains on.
+      recorder: of the steps since the last line of the log.
+      journal: the log.
+      stop: whether it was told to.
+    """
+
+    run: _Run
+    name: str
+    meta: dict[str, Any]
+    checkpoints: StageCheckpoints
+    batches: Any
+    recorder: Recorder
+    journal: Journal
+    stop: StopSignal
+
+    @property
+    def settings(self) -> Config:
+        return self.run.config[self.name]
+
+
+def _run_stage(run: _Run, name: str) -> None:
+    stage, meta = run.config[name], _meta(run, name)
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(
-            contextlib.closing(StageCheckpoints(workdir, name))
-        )
+        checkpoints = StageCheckpoints(run.workdir, name)
+        stack.callback(checkpoints.close)
         done = checkpoints.latest_step() or 0
         saved = checkpoints.restore_meta() if done else None
         if saved:
             _check_same_run(saved, meta, checkpoints.directory)
-        if done == stage.steps:
-            return
-
-        seed = _stage_seed(config.seed, name)
-        batches = train_batches(
-            data,
-            batch_size=stage.batch_size,
-            crop=stage.crop,
-            augment=config.augment,
-            seed=seed,
-            canvas=config.canvas,
+        # One that was told to stop then: it is made up for.
+        lacks_validation = (
+            bool(saved)
+            and _due(done, stage.eval_every, stage)
+            and not is_validated(run.workdir, name, done)
         )
+        if done == stage.steps and not lacks_validation:
+            return
+        batches = _batches(run, name)
         stack.callback(batches.close)
-        train_step, optimizer = _prepare_stage(stage, model, data)
+        train_step, optimizer = _prepare_stage(run, stage)
         if saved:
             batches.set_state(saved["data"])
-            # Only its shapes count: what the stage once started from may be gone.
-            params = fresh_params(model, jax.random.key(0))
-            like = init_state(params, optimizer, jax.random.key(0))
-            state = checkpoints.restore(like)
+            state = checkpoints.restore(_state_like(run, optimizer))
         else:
-            params = _initial_params(config, stage, model, workdir)
+            params = _initial_params(run, stage)
+            seed = _stage_seed(run.config.seed, name)
             state = init_state(params, optimizer, jax.random.key(seed))
-        # Restored arrays are bound to their device and fresh ones are not: as they came
-        # the second step, whose state is all bound, would compile once more.
-        state = jax.device_put(state, jax.devices()[0])
+        recorder = Recorder(
+            run.workdir,
+            name,
+            skips=run.config.nonfinite == "skip",
+            recorded=saved["recorded"] if saved else (),
+        )
+        journal = stack.enter_context(Journal(run.workdir, name, done, stage.steps))
+        stop = stack.enter_context(StopSignal())
+        under_way = _StageRun(
+            *(run, name, meta, checkpoints, batches, recorder, journal, stop)
+        )
+        state = jax.device_put(state, layout_of(run.mesh, state))
+        if lacks_validation:
+            _validate(under_way, state, done)
+        _do_steps(under_way, train_step, state, done)
 
-        schedule = stage_schedule(stage)
-        journal = stack.enter_context(Journal(workdir, name, done, stage.steps))
-        recorded = []
-        started = time.monotonic()
-        for step in range(done + 1, stage.steps + 1):
-            state, scalars = train_step(state, next(batches))
-            recorded.append(scalars)
-            journal.advance(step)
-            # Reading a scalar waits for the device: only every so often.
-            if not _due(step, config.log_every, stage):
-                continue
-            means = _means_of_finite(recorded, name, step)
+
+def _do_steps(
+    under_way: _StageRun, train_step: TrainStep, state: TrainState, done: int
+) -> None:
+    """The steps that are not done, with what is due after each."""
+    stage, schedule = under_way.settings, stage_schedule(under_way.settings)
+    recorder, stop = under_way.recorder, under_way.stop
+    started = time.monotonic()
+    for step in range(done + 1, stage.steps + 1):
+        batch = next(under_way.batches)
+        names = batch.pop("name")
+        state, scalars = train_step(state, put_batch(under_way.run.mesh, batch))
+        recorder.add(step, scalars, names)
+        under_way.journal.advance(step)
+        stop.listen()
+        # Reading a scalar waits for the device: only every so often.
+        if _due(step, under_way.run.config.log_every, stage):
+            means, count = recorder.take()
             seconds = time.monotonic() - started
-            means["images_per_second"] = len(recorded) * stage.batch_size / seconds
+            means["images_per_second"] = count * stage.batch_size / seconds
             means["learning_rate"] = float(np.asarray(schedule(step - 1)))
-            journal.write(step, means)
+            under_way.journal.write(step, means)
             if _due(step, stage.eval_every, stage):
-                scores = _validate(
-                    config, name, model, state.params, data, workdir, step
-                )
-                journal.write(step, scores)
-            # Last, so that a stage whose last checkpoint is there is wholly done.
-            if _due(step, stage.checkpoint_every, stage):
-                checkpoints.save(state, meta | {"data": batches.get_state()})
-            recorded = []
+                _validate(under_way, state, step)
             started = time.monotonic()
+        is_last = stop.is_due(step)
+        # After the validation, so that a stage whose last checkpoint is there is done.
+        if _due(step, stage.checkpoint_every, stage) or is_last:
+            _save(under_way, state)
+        if is_last:
+            raise _stopped(under_way.name, step)
+
+
+def _validate(under_way: _StageRun, state: TrainState, step: int) -> None:
+    """Scores the state, or saves it if told to stop meanwhile."""
+    run, name = under_way.run, under_way.name
+    try:
+        scores = validate(
+            run.config,
+            name,
+            run.model,
+            state.params,
+            run.data,
+            run.mesh,
+            run.workdir / "panels" / f"{name}_{step:06d}.png",
+            under_way.stop.is_told,
+        )
+    except StoppedError:
+        if step != under_way.checkpoints.latest_step():
+            _save(under_way, state)
+        raise _stopped(name, step) from None
+    under_way.journal.write(step, scores)
+
+
+def _save(under_way: _StageRun, state: TrainState) -> None:
+    position = {
+        "data": under_way.batches.get_state(),
+        "recorded": under_way.recorder.scalars(),
+    }
+    under_way.checkpoints.save(state, under_way.meta | position)
+
+
+def _stopped(name: str, step: int) -> StoppedError:
+    return StoppedError(
+        f"stopped by SIGTERM after step {step} of stage '{name}', which is saved; the "
+        "same command goes on from there"
+    )
+
+
+def _meta(run: _Run, name: str) -> dict[str, Any]:
+    splits = run.data.splits
+    return {
+        "config": json.loads(run.config.to_json_best_effort()),
+        "stage": name,
+        "class_names": list(run.data.class_names),
+        "num_examples": {split: len(splits[split]) for split in splits},
+    }
+
+
+def _batches(run: _Run, name: str) -> Any:
+    stage = run.config[name]
+    return train_batches(
+        run.data,
+        batch_size=stage.batch_size,
+        crop=stage.crop,
+        augment=run.config.augment,
+        seed=_stage_seed(run.config.seed, name),
+        canvas=run.config.canvas,
+        num_threads=run.config.data_threads,
+        part=own_part(),
+    )
 
 
 def _prepare_stage(
-    stage: Config, model: Segmenter, data: SegmentationData
+    run: _Run, stage: Config
 ) -> tuple[TrainStep, optax.GradientTransformation]:
     """The stage's compiled update and its optimiser."""
-    optimizer = make_optimizer(stage)
+    optimizer, data = make_optimizer(stage), run.data
     train_step = make_train_step(
-        model,
+        run.model,
         optimizer,
+        mesh=run.mesh,
         use_crf=stage.use_crf,
         ignore_label=data.ignore_label,
         class_weights=class_weights(data) if stage.class_weighting == "log" else None,
         reduction=stage.reduction,
         robustness=stage.robustness,
+        micro_batches=stage.micro_batches,
+        skip_nonfinite=run.config.nonfinite == "skip",
     )
     return train_step, optimizer
 
@@ -181,12 +294,28 @@ def _due(step: int, every: int, stage: Config) -> bool:
     return step % every == 0 or step == stage.steps
 
 
-def _initial_params(
-    config: Config, stage: Config, model: Segmenter, workdir: Path
-) -> Any:
+def _state_like(run: _Run, optimizer: optax.GradientTransformation) -> TrainState:
+    """A state whose shapes and places count alone: what it started from may be gone."""
+
+    def fresh() -> TrainState:
+        params = fresh_params(run.model, jax.random.key(0))
+        return init_state(params, optimizer, jax.random.key(0))
+
+    shapes = jax.eval_shape(fresh)
+    return jax.tree.map(
+        lambda array, sharding: jax.ShapeDtypeStruct(
+            array.shape, array.dtype, sharding=sharding
+        ),
+        shapes,
+        layout_of(run.mesh, shapes),
+    )
+
+
+def _initial_params(run: _Run, stage: Config) -> Any:
     if not stage.start_from:
-        return initial_params(model, jax.random.key(config.seed), config.init)
-    earlier = latest_checkpoint(workdir, stage.start_from)
+        key = jax.random.key(run.config.seed)
+        return initial_params(run.model, key, run.config.init)
+    earlier = latest_checkpoint(run.workdir, stage.start_from)
     assert earlier is not None  # check_config: it is among the stages before this one
     params, _ = load_for_evaluation(earlier)
     return params
@@ -205,56 +334,6 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
             f"{where}: holds a run on another data set, of {saved['num_examples']} "
             f"examples; the one given has {given['num_examples']}"
         )
-
-
-def _means_of_finite(
-    recorded: list[dict[str, jax.Array]], stage: str, last_step: int
-) -> dict[str, float]:
-    """Means of the scalars of these steps; an error if one is not finite.
-
-    A lattice that overflowed is seen here, too: it filters to NaN.
-    """
-    recorded = jax.device_get(recorded)
-    for step, scalars in enumerate(recorded, last_step - len(recorded) + 1):
-        if not all(np.isfinite(value) for value in scalars.values()):
-            raise NonFiniteLossError(
-                f"stage '{stage}', step {step}: loss {scalars['loss']}, gradient norm "
-                f"{scalars['gradient_norm']}. No checkpoint holds this step or a later "
-                f"one. In a new --workdir, try a lower --config.{stage}.learning_rate, "
-                f"a longer --config.{stage}.warmup_steps or, with the CRF, a lower "
-                f"--config.{stage}.weights_learning_rate."
-            )
-    return {
-        name: float(np.mean([scalars[name] for scalars in recorded]))
-        for name in recorded[0]
-    }
-
-
-def _validate(
-    config: Config,
-    stage: str,
-    model: Segmenter,
-    params: Any,
-    data: SegmentationData,
-    workdir: Path,
-    step: int,
-) -> dict[str, float]:
-    """Scores some validation images and saves panels of the first few."""
-    multiple_of = config.eval.multiple_of
-    plain = plain_predictor(model, params, multiple_of=multiple_of)
-    rows = {"plain": plain}
-    if config[stage].use_crf:
-        end_to_end = end_to_end_predictor(
-            model, params, config.eval.num_iterations, multiple_of=multiple_of
-        )
-        rows = {"unary": plain, "end_to_end": end_to_end}
-    limit = config.eval.validation_images
-    scores = score(rows, data, eval_examples(data, "val", limit=limit))
-    examples = eval_examples(data, "val", limit=config.eval.panels)
-    save_panels(workdir / "panels" / f"{stage}_{step:06d}.png", rows, data, examples)
-    return {
-        f"val_mean_iou_{row}": rows_score.mean_iou for row, rows_score in scores.items()
-    }
 
 
 def class_weights(data: SegmentationData) -> np.ndarray:

@@ -3,11 +3,12 @@
 import logging
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.data import eval_examples, load_dataset
-from crfrnn_jax.evaluation.prediction import CRFSetting, unary_of
+from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.search import (
     Found,
     Grid,
@@ -17,9 +18,10 @@ from crfrnn_jax.evaluation.search import (
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
+from crfrnn_jax.processes import first_prepares, is_first, own_part
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
-from crfrnn_jax.training.evaluate import take_evaluation
+from crfrnn_jax.training.evaluate import take_evaluation, unary_on_devices
 from crfrnn_jax.writing import check_folder, write_text
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,9 @@ def tune(
     These are `config.postprocessing.train_images`, evenly spread over the split; the
     iterations are `config.eval.num_iterations`. Written are `out`, a flag file by which
     `train.py` and `eval.py` take the setting found, and `out`.progress.jsonl, from
-    which the same call goes on where one was stopped.
+    which the same call goes on where one was stopped. The images are shared out over
+    all devices of this machine; of several processes each makes the same call and the
+    first one writes.
 
     Args:
       checkpoint: of any stage; of its network the CRF is set up behind.
@@ -69,7 +73,8 @@ def tune(
     params, meta = load_for_evaluation(checkpoint)
     config: Config = ConfigDict(meta["config"])
     take_evaluation(config, override)
-    data = load_dataset(config.data)
+    with first_prepares("the data is prepared"):
+        data = load_dataset(config.data)
     images = min(config.postprocessing.train_images, len(data.splits["train"]))
     if folds > images:
         raise InputError(f"folds: expected at most the {images} images, got {folds}")
@@ -85,13 +90,10 @@ def tune(
     if progress.known:
         logger.info("%d settings were scored before", len(progress.known))
     score_setting = setting_scorer(
-        unary_of(
-            build_segmenter(config, data.num_labels),
-            params,
-            multiple_of=config.eval.multiple_of,
-        ),
+        unary_on_devices(config, build_segmenter(config, data.num_labels), params),
         data,
-        eval_examples(data, "train", limit=images),
+        eval_examples(data, "train", limit=images, part=own_part()),
+        jax.local_devices(),
         num_iterations=config.eval.num_iterations,
         multiple_of=config.eval.multiple_of,
     )
@@ -101,7 +103,8 @@ def tune(
         factor=factor,
         rounds=rounds,
     )
-    write_text(out, as_flag(found.setting) + "\n")
+    if is_first():
+        write_text(out, as_flag(found.setting) + "\n")
     return found
 
 

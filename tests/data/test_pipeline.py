@@ -59,7 +59,8 @@ def assert_same(first, second):
 @pytest.mark.parametrize("crop", [(8, 10), (12, 14), (20, 30)])
 def test_batches_have_the_crop_s_shape(crop):
     ((batch,), _) = batches(1, crop=crop)
-    assert batch.keys() == {"image", "label", "mask"}
+    assert batch.keys() == {"image", "label", "mask", "name"}
+    assert batch["name"].shape == (4,)
     assert batch["mask"].shape == (4, *crop)
     assert batch["mask"].dtype == bool
     assert batch["image"].shape == (4, *crop, 3)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,9 +72,10 @@ def test_tuning_takes_the_setting_that_scores_best(examples, data):
     useful = CRFSetting(10.0, 20.0, 1.0, 4.0, 0.0)
     results = {}
     chosen = tune_postprocessing(
-        unary,
+        lambda device: unary,
         data,
         examples,
+        jax.devices()[:1],
         [useless, useful],
         num_iterations=5,
         report=results.__setitem__,

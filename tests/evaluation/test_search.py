@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ GRID = {
     "bilateral_weight": (0.0, 2.0),
     "spatial_weight": (0.0, 1.0),
 }
+
+DEVICES = jax.devices()[:1]
+
+
+def on_any(unary):
+    return lambda device: unary
 
 
 def _halves(seed, size):
@@ -70,7 +77,9 @@ def _one_by_one(given, setting):
 def test_many_images_at_a_time_are_the_same_one_by_one(given):
     examples, unary, data = given
     compiled = tuning._confusions._cache_size()
-    score = setting_scorer(unary, data, examples, num_iterations=3, multiple_of=4)
+    score = setting_scorer(
+        on_any(unary), data, examples, DEVICES, num_iterations=3, multiple_of=4
+    )
     for setting in (
         CRFSetting(4.0, 20.0, 1.0, 2.0, 1.0),
         CRFSetting(8.0, 10.0, 2.0, 0.0, 3.0),
@@ -84,9 +93,10 @@ def test_many_images_at_a_time_are_the_same_one_by_one(given):
 def test_nan_is_an_error_and_so_is_a_label_out_of_range(given):
     examples, unary, data = given
     score = setting_scorer(
-        lambda image: unary(image) * jnp.nan,
+        on_any(lambda image: unary(image) * jnp.nan),
         data,
         examples,
+        DEVICES,
         num_iterations=3,
         multiple_of=4,
     )
@@ -94,14 +104,16 @@ def test_nan_is_an_error_and_so_is_a_label_out_of_range(given):
         score(CRFSetting(4.0, 20.0, 1.0, 2.0, 1.0))
     examples[0]["label"] = np.full((7, 12), 2)
     with pytest.raises(ValueError, match=r"labels: expected 0\.\.1, got \[2\]"):
-        setting_scorer(unary, data, examples, num_iterations=1)
+        setting_scorer(on_any(unary), data, examples, DEVICES, num_iterations=1)
     with pytest.raises(ValueError, match="examples: expected one at least"):
-        setting_scorer(unary, data, [], num_iterations=1)
+        setting_scorer(on_any(unary), data, [], DEVICES, num_iterations=1)
 
 
 def test_the_search_is_brute_force_and_its_folds_are_held_out(given):
     examples, unary, data = given
-    score = setting_scorer(unary, data, examples, num_iterations=3, multiple_of=4)
+    score = setting_scorer(
+        on_any(unary), data, examples, DEVICES, num_iterations=3, multiple_of=4
+    )
 
     def score_folds(setting):
         confusions = score(setting)

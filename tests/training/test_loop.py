@@ -15,6 +15,7 @@ from crfrnn_jax.training.checkpoints import (
 )
 from crfrnn_jax.training.initial import flat_names, fresh_params
 from crfrnn_jax.training.journal import Journal
+from crfrnn_jax.training.recording import NonFiniteLossError
 from crfrnn_jax.weights import save_weights
 
 
@@ -180,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
     tiny_config.fcn.learning_rate = 1e30
     tiny_config.fcn.warmup_steps = 0
     with pytest.raises(
-        loop.NonFiniteLossError,
+        NonFiniteLossError,
         match=r"stage 'fcn', step \d+.*config\.fcn\.learning_rate",
     ):
         loop.train(tiny_config, tmp_path / "run")

@@ -128,6 +128,7 @@ def test_eval_without_its_data_names_what_is_missing(run, tmp_path):
             "ignore_label": 9,
         }
         path.write_text(json.dumps(meta))
+        (path.parents[1] / "digests.json").unlink()
     done = _run("eval.py", f"--workdir={copy}")
     assert done.returncode == 1
     assert str(tmp_path / "gone") in _only_line(done.stderr)
