@@ -46,6 +46,8 @@ def get_config() -> ConfigDict:
             widths=(24, 48, 96, 160, 224),
             blocks=(0, 1, 2, 2, 2),
             num_skips=3,
+            dtype="float32",  # that it computes in, or "bfloat16"
+            remat=False,  # True: features are computed anew, for less memory
         )
     )
     # The best widths of the hand-set CRFs below, on training images.

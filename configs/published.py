@@ -31,7 +31,14 @@ def get_base(variant: str = "voc_sbd") -> Any:
     config.augment = ConfigDict(dict(flip=False, scale=(1.0, 1.0), color=0.0))
 
     config.model = ConfigDict(
-        dict(name="vgg_fcn", stride=8, scale_skips=False, dropout=0.5, dtype="float32")
+        dict(
+            name="vgg_fcn",
+            stride=8,
+            scale_skips=False,
+            dropout=0.5,
+            dtype="float32",
+            remat=False,
+        )
     )
     config.crf = ConfigDict(
         dict(

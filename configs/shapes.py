@@ -24,7 +24,14 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict(dict(flip=True, scale=(1.0, 1.0), color=0.3))
 
     config.model = ConfigDict(
-        dict(name="fcn", widths=(16, 32, 64, 96), blocks=(1, 1, 1, 1), num_skips=2)
+        dict(
+            name="fcn",
+            widths=(16, 32, 64, 96),
+            blocks=(1, 1, 1, 1),
+            num_skips=2,
+            dtype="float32",  # that it computes in, or "bfloat16"
+            remat=False,  # True: features are computed anew, for less memory
+        )
     )
     # Widths chosen on training scenes, as is usual for a dense CRF.
     config.crf = ConfigDict(

@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from crfrnn_jax.checks import InputError, check_shape
+from crfrnn_jax.checks import InputError, check_choice, check_shape
 
 # Mean and spread of natural images' intensities, in 0..255.
 _MEAN_INTENSITY = 116.0
 _INTENSITY_SPREAD = 60.0
+# What a network may compute in.
+DTYPES = ("float32", "bfloat16")
 # Channels that are normalised together.
 _GROUP_SIZE = 8
 
@@ -28,12 +30,17 @@ class FCN(nn.Module):
       blocks: residual blocks in each stage, as many numbers as `widths`.
       num_skips: how many of the last stages give a score map; with four stages and two
         skips the finest scores have stride 8.
+      dtype: in which is computed, "float32" or "bfloat16"; parameters are float32.
+      remat: whether the backward pass computes a stage's features anew, all but the
+        last: about a third more time for the memory of one stage at a time.
     """
 
     num_labels: int
     widths: Sequence[int]
     blocks: Sequence[int]
     num_skips: int
+    dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -49,6 +56,7 @@ class FCN(nn.Module):
           ValueError: wrong rank, or an attribute that is out of its range.
         """
         check_shape("images", images, "batch height width channels")
+        check_choice("dtype", self.dtype, DTYPES)
         if any(width < 1 or width % _GROUP_SIZE for width in self.widths):
             raise InputError(
                 f"widths: expected multiples of {_GROUP_SIZE}, got {self.widths}"
@@ -64,40 +72,54 @@ class FCN(nn.Module):
                 f"got {self.num_skips}"
             )
         x = (images.astype(jnp.float32) - _MEAN_INTENSITY) / _INTENSITY_SPREAD
+        x = x.astype(self.dtype)
+        apply_stage = nn.remat(_stage, static_argnums=(2, 3)) if self.remat else _stage
         stages = []
         for width, blocks in zip(self.widths, self.blocks, strict=True):
-            x = nn.Conv(width, (3, 3), strides=(2, 2), use_bias=False)(x)
-            x = nn.relu(_normalise()(x))
-            for _ in range(blocks):
-                x = ResidualBlock(width)(x)
+            x = apply_stage(self, x, width, blocks)
             stages.append(x)
 
         scores = None
         for level in range(len(stages), len(stages) - self.num_skips, -1):
-            score = nn.Conv(self.num_labels, (1, 1), name=f"score_stride_{2**level}")
+            name = f"score_stride_{2**level}"
+            score = nn.Conv(self.num_labels, (1, 1), dtype=self.dtype, name=name)
             skip = score(stages[level - 1])
             scores = skip if scores is None else _resize(scores, skip.shape) + skip
+        scores = scores.astype(jnp.float32)
         return _resize(scores, (*images.shape[:3], self.num_labels))
+
+
+def _stage(network: FCN, x: jax.Array, width: int, blocks: int) -> jax.Array:
+    """Half the resolution, and residual blocks at that."""
+    dtype = network.dtype
+    x = nn.Conv(width, (3, 3), strides=(2, 2), use_bias=False, dtype=dtype)(x)
+    x = nn.relu(_normalise(dtype)(x))
+    for _ in range(blocks):
+        x = ResidualBlock(width, dtype)(x)
+    return x
 
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions, each normalised, around which the input is carried."""
 
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to the same shape."""
-        residual = nn.Conv(self.width, (3, 3), use_bias=False)(x)
-        residual = nn.relu(_normalise()(residual))
-        residual = nn.Conv(self.width, (3, 3), use_bias=False)(residual)
-        return nn.relu(x + _normalise()(residual))
+
+        def convolve(features: jax.Array) -> jax.Array:
+            conv = nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype)
+            return _normalise(self.dtype)(conv(features))
+
+        return nn.relu(x + convolve(nn.relu(convolve(x))))
 
 
-def _normalise() -> nn.GroupNorm:
+def _normalise(dtype: str) -> nn.GroupNorm:
     # Over groups of channels of one image: no state, and nothing that depends on the
     # rest of the batch, so that batches of one image (the paper's) train as well.
-    return nn.GroupNorm(num_groups=None, group_size=_GROUP_SIZE)
+    return nn.GroupNorm(num_groups=None, group_size=_GROUP_SIZE, dtype=dtype)
 
 
 def _resize(x, shape: tuple[int, ...]) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crfrnn_jax.checks import InputError, check_choice, check_shape
+from crfrnn_jax.models.fcn import DTYPES
 
 # Of the images on which VGG-16 was trained: blue, green, red, in 0..255.
 MEAN_BGR = (103.939, 116.779, 123.68)
@@ -48,6 +49,8 @@ class VGGFCN(nn.Module):
       widths: channels of the five stages; the released networks' by default.
       hidden: channels of fc6 and fc7.
       dtype: in which is computed, "float32" or "bfloat16"; parameters are float32.
+      remat: whether the backward pass computes a stage's features anew, all but the
+        last: about a third more time for the memory of one stage at a time.
     """
 
     num_labels: int
@@ -57,6 +60,7 @@ class VGGFCN(nn.Module):
     widths: Sequence[int] = (64, 128, 256, 512, 512)
     hidden: int = 4096
     dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -72,7 +76,7 @@ class VGGFCN(nn.Module):
           ValueError: wrong shape, or an attribute that is out of its range.
         """
         check_shape("images", images, "batch height width channels", {"channels": 3})
-        check_choice("dtype", self.dtype, ("float32", "bfloat16"))
+        check_choice("dtype", self.dtype, DTYPES)
         if self.stride not in _LAST_CROP:
             raise InputError(f"stride: expected 32, 16 or 8, got {self.stride}")
         if len(self.widths) != len(_CONVOLUTIONS):
@@ -80,12 +84,10 @@ class VGGFCN(nn.Module):
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: expected 0 to below 1, got {self.dropout}")
         x = to_bgr_minus_mean(images).astype(self.dtype)
+        apply_stage = nn.remat(_stage, static_argnums=2) if self.remat else _stage
         pools = []
-        for stage, width in enumerate(self.widths, 1):
-            for i in range(1, _CONVOLUTIONS[stage - 1] + 1):
-                padding = _FIRST_PADDING if (stage, i) == (1, 1) else 1
-                x = nn.relu(self._conv(width, 3, f"conv{stage}_{i}", padding)(x))
-            x = _pool(x)
+        for stage in range(1, len(self.widths) + 1):
+            x = apply_stage(self, x, stage)
             pools.append(x)
         for name, size in (("fc6", 7), ("fc7", 1)):
             x = nn.relu(self._conv(self.hidden, size, name)(x))
@@ -142,6 +144,15 @@ class VGGFCN(nn.Module):
             dtype=self.dtype,
             name=name,
         )(x)
+
+
+def _stage(network: VGGFCN, x: jax.Array, stage: int) -> jax.Array:
+    """The convolutions of a stage, from 1, and its pool."""
+    width = network.widths[stage - 1]
+    for i in range(1, _CONVOLUTIONS[stage - 1] + 1):
+        padding = _FIRST_PADDING if (stage, i) == (1, 1) else 1
+        x = nn.relu(network._conv(width, 3, f"conv{stage}_{i}", padding)(x))
+    return _pool(x)
 
 
 def to_bgr_minus_mean(images: jax.typing.ArrayLike) -> jax.Array:

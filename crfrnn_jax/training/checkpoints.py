@@ -169,19 +169,23 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     """
     path = _check_checkpoint(path)
     step = int(path.name)
-    options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(
-        path.parent, options=options, item_names=_ITEMS
+        path.parent,
+        options=ocp.CheckpointManagerOptions(read_only=True),
+        # By name, or the manager does not know the items' shapes before it reads them.
+        item_handlers={
+            "params": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        },
     ) as manager:
         try:
             saved = manager.item_metadata(step)["params"]
-            # As NumPy's, which every process of several can have for itself.
-            abstract = jax.tree.map(
-                lambda array: np.empty(array.shape, array.dtype),
-                saved.tree if hasattr(saved, "tree") else saved,
+            # As NumPy's: on no device of the machine where they were trained.
+            like = jax.tree.map(
+                lambda array: np.empty(array.shape, array.dtype), saved.tree
             )
             items = ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+                params=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()
             )
             restored = manager.restore(step, args=items)
         except Exception as error:  # Orbax raises whatever its storage meets

@@ -36,6 +36,7 @@ from crfrnn_jax.training.mesh import (
     layout_of,
     make_mesh,
     put_batch,
+    put_state,
 )
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.recording import Recorder
@@ -155,6 +156,7 @@ def _run_stage(run: _Run, name: str) -> None:
             params = _initial_params(run, stage)
             seed = _stage_seed(run.config.seed, name)
             state = init_state(params, optimizer, jax.random.key(seed))
+            state = put_state(run.mesh, state)
         recorder = Recorder(
             run.workdir,
             name,
@@ -166,7 +168,6 @@ def _run_stage(run: _Run, name: str) -> None:
         under_way = _StageRun(
             *(run, name, meta, checkpoints, batches, recorder, journal, stop)
         )
-        state = jax.device_put(state, layout_of(run.mesh, state))
         if lacks_validation:
             _validate(under_way, state, done)
         _do_steps(under_way, train_step, state, done)

@@ -79,6 +79,18 @@ def layout_of(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(sharding, tree)
 
 
+def put_state(mesh: Mesh, state: Any) -> Any:
+    """A fresh state on the devices, from the same one in every process."""
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(array), sharding))
+        own = np.asarray(array)
+        return jax.make_array_from_callback(own.shape, sharding, lambda i: own[i])
+
+    return jax.tree.map(put, state, layout_of(mesh, state))
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """A batch on the devices, from each process's share of it.
 

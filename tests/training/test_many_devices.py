@@ -1,0 +1,195 @@
+"""Eight devices, and two processes of four, against one: the scripts as users run them.
+
+The devices are those that XLA makes of a CPU.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
+from crfrnn_jax.training.initial import flat_names
+
+ROOT = Path(__file__).parents[2]
+# Eleven images are no multiple of eight devices.
+NUM_VAL = 11
+
+
+def _environment(devices):
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+
+
+def _start(script, *arguments, devices=1, processes=1):
+    """Starts a script of the project, in one process or several that are joined."""
+    with socket.socket() as server:  # a port that is free, a moment later still
+        server.bind(("localhost", 0))
+        port = server.getsockname()[1]
+    started = []
+    for index in range(processes):
+        command = [sys.executable, ROOT / script, *arguments]
+        if processes > 1:
+            command += [f"--coordinator=localhost:{port}", f"--process_id={index}"]
+            command += [f"--num_processes={processes}"]
+        started.append(
+            subprocess.Popen(
+                command,
+                env=_environment(devices),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    return started
+
+
+def _finish(started, status=0):
+    """What the processes have said; an error unless they end with a status."""
+    said = [process.communicate(timeout=1200)[0] for process in started]
+    for process, text in zip(started, said, strict=True):
+        assert process.returncode == status, text
+    return said
+
+
+def _run(script, *arguments, **where):
+    return _finish(_start(script, *arguments, **where))
+
+
+def _training(directory, data, *, mesh, steps=3):
+    """The arguments of a run."""
+    arguments = [f"--config.data.dir={data}", "--config.data.num_train=24"]
+    arguments += [f"--config.data.num_val={NUM_VAL}", "--config.data.size=32"]
+    arguments += ["--config.model.widths=(8,16)", "--config.model.blocks=(0,1)"]
+    arguments += ["--config.stages=('end_to_end',)", "--config.log_every=1"]
+    arguments += ["--config.crf.num_iterations=2", "--config.crf.method=exact"]
+    arguments += ["--config.eval.num_iterations=2", "--config.eval.panels=1"]
+    arguments += [f"--config.eval.validation_images={NUM_VAL}"]
+    arguments += [f"--config.mesh.{key}={value}" for key, value in mesh.items()]
+    settings = {"steps": steps, "batch_size": 8, "crop": "(32,32)", "warmup_steps": 1}
+    settings |= {"checkpoint_every": 100, "eval_every": 100, "start_from": ""}
+    arguments += [f"--config.end_to_end.{k}={v}" for k, v in settings.items()]
+    config = f"--config={ROOT / 'configs/shapes.py'}"
+    return [config, f"--workdir={directory}", *arguments]
+
+
+def _train(directory, data, *, mesh, **where):
+    _run("train.py", *_training(directory, data, mesh=mesh), **where)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, data):
+    """The work directory of a run on one device."""
+    mesh = {"data": 1, "parameters": 1}
+    return _train(tmp_path_factory.mktemp("alone"), data, mesh=mesh)
+
+
+@pytest.fixture(scope="module")
+def on_eight(tmp_path_factory, data):
+    mesh = {"data": 8, "parameters": 1}
+    return _train(tmp_path_factory.mktemp("eight"), data, mesh=mesh, devices=8)
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(tmp_path_factory, data):
+    """The same of two processes of four devices, each parameter divided over two."""
+    mesh = {"data": 4, "parameters": 2}
+    return _train(
+        tmp_path_factory.mktemp("two"), data, mesh=mesh, devices=4, processes=2
+    )
+
+
+def _log(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("run", ["on_eight", "in_two_processes"])
+def test_many_devices_train_as_one(run, alone, request):
+    """Losses, gradients and parameters, to the rounding of sums in another order."""
+    workdir = request.getfixturevalue(run)
+    for one, many in zip(_log(alone), _log(workdir), strict=True):
+        assert one.keys() == many.keys()
+        for name in one.keys() & {"loss", "gradient_norm", "learning_rate"}:
+            np.testing.assert_allclose(many[name], one[name], rtol=1e-5)
+        for name in (name for name in one if name.startswith("val_")):
+            np.testing.assert_allclose(many[name], one[name], atol=1e-3)
+    expected, params = (
+        flat_names(load_for_evaluation(latest_checkpoint(run, "end_to_end"))[0])
+        for run in (alone, workdir)
+    )
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(params[name], leaf, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("where", [{"devices": 8}, {"devices": 4, "processes": 2}])
+def test_each_image_is_evaluated_once_wherever(where, alone, tmp_path):
+    """The very same numbers: an image's own do not depend on its device."""
+
+    def evaluate(name, **where):
+        step = tmp_path / name / "3"
+        shutil.copytree(alone / "checkpoints" / "end_to_end" / "3", step)
+        _run("eval.py", f"--checkpoint={step}", **where)
+        return json.loads((tmp_path / name / "evaluation_3/results.json").read_text())
+
+    assert evaluate("many", **where)["rows"] == evaluate("one")["rows"]
+
+
+def test_a_search_is_the_same_in_two_processes(alone, tmp_path):
+    """Its images are divided over the devices, five over four: it finds the same."""
+    config = [f"--config={ROOT / 'configs/shapes.py'}", "--rounds=0", "--folds=2"]
+    config += ["--config.postprocessing.train_images=5", "--theta_alpha=5,10"]
+    config += ["--theta_beta=10", "--theta_gamma=1", "--spatial_weight=1"]
+    found = []
+    for name, where in (("one", {}), ("two", {"devices": 2, "processes": 2})):
+        step, out = alone / "checkpoints" / "end_to_end" / "3", tmp_path / name
+        _run("tune.py", f"--checkpoint={step}", f"--out={out}", *config, **where)
+        found.append((out.read_text(), _progress(out)))
+    assert found[0] == found[1]
+
+
+def _progress(out):
+    """The confusion matrices of every setting, as they were written down."""
+    return (out.parent / f"{out.name}.progress.jsonl").read_text()
+
+
+def test_a_run_goes_on_with_other_devices(on_eight, data):
+    """Here nothing is left to do; the mesh is no part of what a run is."""
+    log = (on_eight / "metrics.jsonl").read_text()
+    _train(on_eight, data, mesh={"data": 1, "parameters": 1})
+    assert (on_eight / "metrics.jsonl").read_text() == log
+
+
+def test_two_processes_stop_at_the_same_step_and_go_on(data, tmp_path):
+    """Though only one of them is told, as where a scheduler takes one host away."""
+    mesh, where = {"data": 2, "parameters": 1}, {"devices": 1, "processes": 2}
+    arguments = _training(tmp_path, data, mesh=mesh, steps=60)
+    started = _start("train.py", *arguments, **where)
+    log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 600
+    while not log.exists() or log.read_text().count("\n") < 3:
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.01)
+    started[1].send_signal(signal.SIGTERM)
+    _finish(started, status=128 + signal.SIGTERM)
+    step = int(latest_checkpoint(tmp_path, "end_to_end").name)
+    assert 3 <= step < 60
+    _run("train.py", *arguments, **where)
+    assert latest_checkpoint(tmp_path, "end_to_end").name == "60"
+    assert [line["step"] for line in _log(tmp_path) if "loss" in line] == [
+        *range(1, 61)
+    ]
