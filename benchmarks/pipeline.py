@@ -92,6 +92,7 @@ def _time_batches(
         canvas=config.canvas,
         num_threads=threads,
     )
+    batch = next(batches)
     for _ in range(16):  # more than what is read ahead
         batch = next(batches)
     count, started = 0, time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from crfrnn_jax.layers import CRFRNN
-from crfrnn_jax.models import FCN, Segmenter, build_segmenter
+from crfrnn_jax.models import BACKBONES, FCN, Segmenter, build_segmenter
 
 MODEL = {"name": "fcn", "widths": (8, 8, 16), "blocks": (0, 1, 1), "num_skips": 2}
 CRF = {
@@ -185,3 +185,49 @@ def test_skips_that_the_stages_do_not_have_are_named(num_skips):
     fcn = FCN(num_labels=2, widths=(8, 8, 8), blocks=(0, 0, 0), num_skips=num_skips)
     with pytest.raises(ValueError, match=rf"num_skips: expected 1 .* got {num_skips}"):
         fcn.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+@pytest.mark.parametrize("name", ["fcn", "vgg_fcn"])
+def test_remat_changes_neither_parameters_nor_gradients(name):
+    """The same operations, some of them twice: it differs by no more than rounding."""
+    attributes = {
+        "fcn": {"widths": (8, 16), "blocks": (1, 2), "num_skips": 2},
+        "vgg_fcn": {"widths": (4, 4, 4, 4, 4), "hidden": 8},
+    }
+    image = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
+    kept, anew = (
+        BACKBONES[name](num_labels=3, remat=remat, **attributes[name])
+        for remat in (False, True)
+    )
+    params = jax.jit(kept.init)(jax.random.key(0), image)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+        jnp.shape, jax.eval_shape(anew.init, jax.random.key(0), image)
+    )
+
+    def gradients(network):
+        def loss(params):
+            key = {"dropout": jax.random.key(1)}
+            return jnp.mean(network.apply(params, image, rngs=key) ** 2)
+
+        assert ("remat" in str(jax.make_jaxpr(loss)(params))) == network.remat
+        return jax.jit(jax.grad(loss))(params)
+
+    for expected, leaf in zip(
+        jax.tree.leaves(gradients(kept)), jax.tree.leaves(gradients(anew)), strict=True
+    ):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_half_precision_is_that_of_the_features_alone():
+    """Eight bits of a mantissa: a few per cent after some layers, and float32 out."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), np.uint8)
+    full, half = (
+        BACKBONES["fcn"](3, (8, 16), (1, 1), 2, dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    params = jax.jit(full.init)(jax.random.key(0), image)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    expected, logits = (net.apply(params, image) for net in (full, half))
+    assert logits.dtype == jnp.float32
+    scale = float(jnp.abs(expected).max())
+    assert 0 < float(jnp.abs(logits - expected).max()) < 0.05 * scale

@@ -1,6 +1,7 @@
 """Fully convolutional networks with skips (Long, Shelhamer, Darrell 2015)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -79,7 +80,7 @@ class FCN(nn.Module):
             x = apply_stage(self, x, width, blocks)
             stages.append(x)
 
-        scores = None
+        scores: Any = None
         for level in range(len(stages), len(stages) - self.num_skips, -1):
             name = f"score_stride_{2**level}"
             score = nn.Conv(self.num_labels, (1, 1), dtype=self.dtype, name=name)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -83,7 +84,7 @@ def put_state(mesh: Mesh, state: Any) -> Any:
     """A fresh state on the devices, from the same one in every process."""
 
     def put(array: Any, sharding: NamedSharding) -> jax.Array:
-        if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(array), sharding))
         own = np.asarray(array)
         return jax.make_array_from_callback(own.shape, sharding, lambda i: own[i])
