@@ -146,7 +146,8 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
       the features, and may be wider than those of the features.
     """
     d = features.shape[0]
-    _, kept = _keep_embeddable(features)
+    # Whole numbers have no derivative, and newer JAX traces one outside the context.
+    _, kept = _keep_embeddable(lax.stop_gradient(features))
     least = jnp.min(kept, axis=1).astype(jnp.float64)
     most = jnp.max(kept, axis=1).astype(jnp.float64)
     columns = jnp.asarray(elevation_matrix(d) / (d + 1)).T
