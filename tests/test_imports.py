@@ -15,6 +15,7 @@ PACKAGE = Path(crfrnn_jax.__file__).parent
 LAYERS = [
     "checks",
     "writing",
+    "tiles",
     "simplex",
     "codes",
     "hashing",
