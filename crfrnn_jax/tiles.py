@@ -4,6 +4,7 @@ A tile is computed together with its surroundings, the overlap, of which nothing
 kept: so that what is kept has context on all sides, as far as the image has any.
 """
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -51,18 +52,33 @@ def plan_tiles(shape: tuple[int, int], side: int | None, overlap: int) -> list[T
         integer of its range.
     """
     check_sides("shape", shape)
+    if side is None:
+        side = max(*shape, 2 * overlap + 1)
+    check_tiling(side, overlap)
+    rows, columns = (_cut(length, side, overlap) for length in shape)
+    return [
+        Tile(*zip(down, across, strict=True)) for down in rows for across in columns
+    ]
+
+
+def check_tiling(side: int, overlap: int) -> None:
+    """Raises InputError unless a window's side is more than twice the overlap."""
     check_at_least("overlap", overlap, 0)
-    side = max(*shape, 2 * overlap + 1) if side is None else side
     check_at_least("tile", side, 1)
     if side <= 2 * overlap:
         raise InputError(
             f"tile: expected more than twice the overlap, {2 * overlap} pixels, got "
             f"{side}; a smaller overlap errs more"
         )
-    rows, columns = (_cut(length, side, overlap) for length in shape)
-    return [
-        Tile(*zip(down, across, strict=True)) for down in rows for across in columns
-    ]
+
+
+def crf_overlap(theta_alpha: float, theta_gamma: float) -> int:
+    """The overlap in pixels that a CRF of these widths is given: twice the larger.
+
+    Messages reach further, by about a width an iteration, but fade: docs/refine.md has
+    what is measured.
+    """
+    return math.ceil(2 * max(theta_alpha, theta_gamma))
 
 
 def _cut(length: int, side: int, overlap: int) -> list[tuple[slice, slice, slice]]:
