@@ -5,12 +5,11 @@ python benchmarks/tiles.py --megapixels 100 [--tile 1024] [--labels 3] [--folder
 
 Errors: a made-up scene of 2 megapixels refined whole and in tiles, whose kept parts
 alike have 256 pixels a side, with more and more of overlap: the greatest and the mean
-difference of a marginal (of each pixel the largest), and the share of pixels whose label
-is another one. Logits are of large regions, with noise on them, which lets messages
-reach furthest.
+difference of a marginal (of each pixel the largest), and the share of pixels whose
+label is another one. Logits are of large regions, with noise on them.
 
 Memory: a made-up image of so many megapixels and its logits in files that are
-memory-mapped, refined into a third. Seconds, and the most memory: of the process itself,
+memory-mapped, refined into a third. Seconds, and the most memory: the process's own,
 and with the pages of the files, which the system may take back at any time.
 """
 
@@ -21,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from inputs import make_scene, with_noise
@@ -30,7 +30,7 @@ from crfrnn_jax import refine
 from crfrnn_jax.tiles import plan_tiles
 
 HEIGHT, WIDTH, LABELS, KEPT = 1200, 1700, 5, 256
-WIDTHS = (
+WIDTHS: tuple[dict[str, Any], ...] = (
     {"theta_alpha": 80.0, "theta_beta": 13.0, "theta_gamma": 3.0},
     {
         "theta_alpha": 160.0,

@@ -23,8 +23,8 @@ OPTIONS = {
 # A filter of the lattice ends after 6 widths: at most 1.5 from a point to a vertex of
 # its simplex, and as much from one to a point; between them one step along each of 6
 # axes, which come furthest, 3, if three go against the other three. The Gaussian is
-# below float32's rounding there. One iteration reaches two filters far: that of the messages,
-# and that of the sums by which they are divided.
+# below float32's rounding there. One iteration reaches two filters far: that of the
+# messages, and that of the sums by which they are divided.
 REACH = 2 * 6 * 2
 TILED = OPTIONS | {"tile": 2 * REACH + 11, "overlap": REACH}
 

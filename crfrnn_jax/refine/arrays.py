@@ -46,7 +46,8 @@ def as_readable(name: str, array: Any) -> Any:
 
 def check_picture(name: str, image: Any) -> None:
     """Raises InputError for a picture of Pillow's whose numbers are no intensities."""
-    mode = getattr(image, "mode", None)
+    is_array = hasattr(image, "dtype")  # np.memmap, for one, has another kind of mode
+    mode = None if is_array else getattr(image, "mode", None)
     if isinstance(mode, str) and mode not in ("L", "RGB", "F") and mode[0] != "I":
         raise InputError(
             f"{name}: expected a picture of RGB or gray, got one of mode {mode}; "
