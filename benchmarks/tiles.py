@@ -4,7 +4,7 @@ python benchmarks/tiles.py [--out FILE.json]
 python benchmarks/tiles.py --megapixels 100 [--tile 1024] [--labels 3] [--folder DIR]
 
 Errors: a made-up scene of 2 megapixels refined whole and in tiles, whose kept parts
-alike have 256 pixels a side, with more and more of overlap: the greatest and the mean
+alike have 400 pixels a side, with more and more of overlap: the greatest and the mean
 difference of a marginal (of each pixel the largest), and the share of pixels whose
 label is another one. Logits are of large regions, with noise on them.
 
@@ -29,7 +29,7 @@ from measuring import report
 from crfrnn_jax import refine
 from crfrnn_jax.tiles import plan_tiles
 
-HEIGHT, WIDTH, LABELS, KEPT = 1200, 1700, 5, 256
+HEIGHT, WIDTH, LABELS, KEPT = 1200, 1700, 5, 400
 WIDTHS: tuple[dict[str, Any], ...] = (
     {"theta_alpha": 80.0, "theta_beta": 13.0, "theta_gamma": 3.0},
     {
