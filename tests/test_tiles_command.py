@@ -3,14 +3,13 @@
 import re
 import warnings
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from crfrnn_jax import refine, unary_from_labels
 from crfrnn_jax.crf_file import save_crf
-from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.layers import CRFRNN, fresh_variables
 from crfrnn_jax.refine.__main__ import main
 
 RNG = np.random.default_rng(0)
@@ -73,8 +72,7 @@ def test_tiles_become_the_whole(files, segmentation, flags, scores, capsys):
 @pytest.mark.parametrize("segmentation", ["probabilities.npy", "labels.png"])
 def test_a_fitted_crf_goes_by_tiles(files, segmentation):
     layer = CRFRNN(LABELS, num_iterations=1, method="exact", **WIDTHS)
-    variables = layer.init(jax.random.key(0), IMAGE[None], LOGITS[None])
-    save_crf(files / "crf.npz", layer, variables)
+    save_crf(files / "crf.npz", layer, fresh_variables(layer))
     flags = ["--crf", str(files / "crf.npz")]
     whole, tiled = files / "whole.npy", files / "tiled.npy"
     assert run(files, segmentation, *flags, "--out", str(whole)) == 0
@@ -85,8 +83,7 @@ def test_a_fitted_crf_goes_by_tiles(files, segmentation):
 @pytest.mark.parametrize("learn_widths", [False, True])
 def test_the_overlap_of_a_fitted_crf_is_of_its_widths(files, learn_widths, capsys):
     layer = CRFRNN(LABELS, theta_alpha=5.3, learn_widths=learn_widths)
-    variables = layer.init(jax.random.key(0), IMAGE[None], LOGITS[None])
-    save_crf(files / "crf.npz", layer, variables)
+    save_crf(files / "crf.npz", layer, fresh_variables(layer))
     flags = [
         "--crf",
         str(files / "crf.npz"),
