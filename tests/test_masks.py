@@ -145,13 +145,9 @@ def test_a_window_with_its_origin_is_the_whole_whose_rest_is_masked():
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[window] = True
     whole = crf_rnn(IMAGE, LOGITS, PARAMS, mask=mask, **THETAS)[window]
-    part = IMAGE[window], LOGITS[window]
-    origin = (rows.start, columns.start)
-    np.testing.assert_allclose(
-        crf_rnn(*part, PARAMS, origin=origin, **THETAS), whole, atol=1e-4
-    )
-    assert np.abs(crf_rnn(*part, PARAMS, **THETAS) - whole).max() > 1e-2
-    layer = CRFRNN(LABELS, **THETAS)
-    batch = part[0][None], part[1][None]
-    refined = layer.apply({"params": PARAMS._asdict()}, *batch, origin=origin)[0]
+    layer = jax.jit(CRFRNN(LABELS, **THETAS).apply)
+    inputs = {"params": PARAMS._asdict()}, IMAGE[window][None], LOGITS[window][None]
+    origin = np.array([rows.start, columns.start], np.float32)
+    refined, moved = layer(*inputs, origin=origin)[0], layer(*inputs, origin=0 * origin)
     np.testing.assert_allclose(refined, whole, atol=1e-4)
+    assert np.abs(moved[0] - whole).max() > 1e-2
