@@ -88,8 +88,8 @@ def refine(
         that are too large at once; more than twice the overlap. Arrays are then read by
         the tile, and may be `np.memmap`, or h5py's or zarr's.
       overlap: pixels around a tile that are computed with it and thrown away; twice the
-        larger width unless given, by which few of 1000 labels are others than the whole
-        image's (docs/refine.md).
+        larger width unless given, by which a few of 1000 labels at most are others than
+        the whole image's (docs/refine.md).
       out: where to write the marginals, in place of a new array: float of their shape,
         such as an `np.memmap`, and not the memory that is read.
 
