@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from crfrnn_jax.checks import (
     InputError,
+    as_numbers,
     check_at_least,
     check_choice,
     check_floating,
@@ -24,6 +25,7 @@ from crfrnn_jax.checks import (
     check_shape,
 )
 from crfrnn_jax.crf_model import restore, set_up
+from crfrnn_jax.features import Numbers
 from crfrnn_jax.iterations import (
     NORMALISATIONS,
     Normalisation,
@@ -88,6 +90,7 @@ def crf_rnn(
     theta_alpha: jax.typing.ArrayLike = 160.0,
     theta_beta: jax.typing.ArrayLike = 3.0,
     theta_gamma: jax.typing.ArrayLike = 3.0,
+    origin: Numbers = 0.0,
     method: Method = "lattice",
     spatial_method: SpatialMethod | None = None,
     normalisation: Normalisation = "softmax",
@@ -113,6 +116,8 @@ def crf_rnn(
       theta_alpha: width of the bilateral kernel in pixels, positive.
       theta_beta: width of the bilateral kernel in intensity units, positive.
       theta_gamma: width of the spatial kernel in pixels, positive.
+      origin: (row, column) of the first pixel, of a window of a larger image: with it
+        the window has the whole's lattice.
       method: "lattice", linear in the pixels, or "exact", quadratic.
       spatial_method: how the spatial kernel is filtered, if not as the bilateral one:
         "separable" is exact and takes two matrix products, whose time grows with the
@@ -158,6 +163,7 @@ def crf_rnn(
         params,
         mask,
         thetas,
+        as_numbers("origin", origin),
         num_iterations=int(num_iterations),
         methods=(spatial_method, method),
         normalisation=normalisation,
@@ -178,13 +184,23 @@ def _check_params(params: CRFParams, labels: int, num_iterations: int) -> None:
 
 @partial(jax.jit, static_argnames=("num_iterations", "methods", "normalisation"))
 def _crf_rnn(
-    image, logits, params, mask, thetas, *, num_iterations, methods, normalisation
+    image,
+    logits,
+    params,
+    mask,
+    thetas,
+    origin,
+    *,
+    num_iterations,
+    methods,
+    normalisation,
 ):
     theta_alpha, theta_beta, theta_gamma = thetas
     spatial_method, method = methods
     spatial = spatial_kernel(
         logits.shape[:2],
         theta_gamma,
+        origin=origin,
         weights=params.spatial_weights,
         method=spatial_method,
     )
@@ -192,6 +208,7 @@ def _crf_rnn(
         image,
         theta_alpha,
         theta_beta,
+        origin=origin,
         weights=params.bilateral_weights,
         method=method,
     )

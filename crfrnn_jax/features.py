@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from crfrnn_jax.checks import (
+    InputError,
     as_numbers,
     check_choice,
     check_grid,
@@ -29,13 +30,18 @@ Numbers = jax.typing.ArrayLike | Sequence[float]
 _AXES = {1: "length", 2: "height width", 3: "depth height width"}
 
 
-def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Array:
+def position_features(
+    shape: tuple[int, ...], spacing: Numbers = 1.0, origin: Numbers = 0.0
+) -> jax.Array:
     """Where the points of a regular grid lie: a signal's, an image's or a volume's.
 
     Args:
       shape: the grid's sides, (length,), (height, width) or (depth, height, width).
       spacing: distance of neighbours, positive: one number, or one for each of the
         grid's axes in their order, such as a scan's voxel sizes in millimetres.
+      origin: where the first point lies, in the spacing's unit, one number or one for
+        each axis in their order: of a window of a larger image (row, column), so that
+        its pixels lie as in the whole. A lattice depends on it.
 
     Returns:
       float [points, dims], the coordinates, last axis first: x, y, z. Float64 if the
@@ -43,7 +49,7 @@ def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Arr
 
     Raises:
       ValueError: `shape` is not positive integers, or the spacing not one positive
-        number or one for each.
+        number or one for each, or the origin not one number or one for each.
 
     Examples:
       >>> position_features((2, 2), spacing=(10.0, 1.0)).tolist()
@@ -52,11 +58,20 @@ def position_features(shape: tuple[int, ...], spacing: Numbers = 1.0) -> jax.Arr
     check_grid("shape", shape)
     spacing = as_numbers("spacing", spacing)
     check_positives("spacing", spacing, len(shape))
+    origin = as_numbers("origin", origin)
+    if jnp.shape(origin) not in ((), (len(shape),)):
+        raise InputError(
+            f"origin: expected one number or {len(shape)}, got shape "
+            f"{jnp.shape(origin)}"
+        )
     dtype = _widest_float(spacing)
-    steps = jnp.broadcast_to(jnp.asarray(spacing, dtype), (len(shape),))
+    steps, first = (
+        jnp.broadcast_to(jnp.asarray(numbers, dtype), (len(shape),))
+        for numbers in (spacing, origin)
+    )
     places = jnp.meshgrid(*(jnp.arange(side) for side in shape), indexing="ij")
     last_first = jnp.stack([place.ravel() for place in reversed(places)], axis=1)
-    return last_first.astype(dtype) * steps[None, ::-1]
+    return last_first.astype(dtype) * steps[None, ::-1] + first[None, ::-1]
 
 
 def spatial_features(
@@ -89,6 +104,7 @@ def image_features(
     *,
     dims: int = 2,
     spacing: Numbers = 1.0,
+    origin: Numbers = 0.0,
 ) -> jax.Array:
     """Positions and intensities side by side, not divided by any width yet.
 
@@ -97,14 +113,15 @@ def image_features(
         than 2 a signal [length, channels] or a volume [depth, height, width, channels].
       dims: number of the image's axes that are positions, all but the last.
       spacing: as in `position_features`.
+      origin: as in `position_features`.
 
     Returns:
       float [points, dims + channels], the columns x, y, z and the channels. Float64 if
       an argument is, else float32.
 
     Raises:
-      ValueError: the image has another rank or no real numbers, or the spacing is
-        wrong.
+      ValueError: the image has another rank or no real numbers, or the spacing or the
+        origin is wrong.
 
     Examples:
       >>> image_features(np.array([[[7, 8]], [[9, 0]]], np.uint8)).tolist()
@@ -114,7 +131,7 @@ def image_features(
     check_choice("dims", int(dims), tuple(_AXES))
     sizes = check_shape("image", image, f"{_AXES[dims]} channels")
     check_real("image", image)
-    positions = position_features(jnp.shape(image)[:-1], spacing)
+    positions = position_features(jnp.shape(image)[:-1], spacing, origin)
     dtype = _widest_float(image, positions)
     intensities = jnp.asarray(image).reshape(-1, sizes["channels"])
     return jnp.concatenate([positions.astype(dtype), intensities.astype(dtype)], axis=1)

@@ -21,7 +21,7 @@ from crfrnn_jax.checks import (
 )
 from crfrnn_jax.layers import CRFRNN, check_variables, fresh_variables
 from crfrnn_jax.losses import expected_iou_loss, softmax_cross_entropy
-from crfrnn_jax.unaries import check_no_probabilities
+from crfrnn_jax.unaries import check_no_softmax, is_softmax
 
 # Of the line search: the parts of the slope that the loss has to fall by, and that the
 # slope may keep; and how many steps are tried.
@@ -159,7 +159,7 @@ def _check_values(images, logits, labels, mask, ignore_label) -> None:
     given = np.asarray(logits)[valid]
     if not np.isfinite(given).all():
         raise InputError("logits: expected finite numbers, got NaN or infinity")
-    check_no_probabilities("logits", given)
+    check_no_softmax("logits", is_softmax(given))
 
 
 def _minimise(loss_of, params, data, steps) -> tuple[Any, np.ndarray]:

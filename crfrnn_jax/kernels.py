@@ -89,6 +89,7 @@ def spatial_kernel(
     theta_gamma: jax.typing.ArrayLike = 3.0,
     *,
     spacing: Numbers = 1.0,
+    origin: Numbers = 0.0,
     weights: jax.typing.ArrayLike = 3.0,
     normalisation: KernelNormalisation = "after",
     method: SpatialMethod = "lattice",
@@ -99,12 +100,13 @@ def spatial_kernel(
       shape: (length,), (height, width), (depth, height, width) or more.
       theta_gamma: width, positive, in pixels or in the spacing's unit.
       spacing: as in `position_features`.
+      origin: as in `position_features`.
       weights: as in `GaussianKernel`; the authors start with 3.
       normalisation: as in `GaussianKernel`.
       method: as in `GaussianKernel`.
 
     Raises:
-      ValueError: the shape, the spacing or the width is wrong.
+      ValueError: the shape, the spacing, the origin or the width is wrong.
 
     Examples:
       >>> scan = spatial_kernel((20, 64, 64), 4.0, spacing=(5.0, 0.7, 0.7))  # in mm
@@ -115,7 +117,7 @@ def spatial_kernel(
     check_choice("normalisation", normalisation, KERNEL_NORMALISATIONS)
     check_choice("method", method, SPATIAL_METHODS)
     return GaussianKernel(
-        position_features(shape, spacing),
+        position_features(shape, spacing, origin),
         theta_gamma,
         weights=weights,
         normalisation=normalisation,
@@ -131,6 +133,7 @@ def bilateral_kernel(
     *,
     dims: int = 2,
     spacing: Numbers = 1.0,
+    origin: Numbers = 0.0,
     weights: jax.typing.ArrayLike = 5.0,
     normalisation: KernelNormalisation = "after",
     method: Method = "lattice",
@@ -145,19 +148,21 @@ def bilateral_kernel(
         [channels] for one each.
       dims: number of the image's axes that are positions, all but the last.
       spacing: as in `position_features`.
+      origin: as in `position_features`.
       weights: as in `GaussianKernel`; the authors start with 5.
       normalisation: as in `GaussianKernel`.
       method: as in `GaussianKernel`.
 
     Raises:
-      ValueError: the image has another rank, or a width or the spacing is wrong.
+      ValueError: the image has another rank, or a width, the spacing or the origin is
+        wrong.
 
     Examples:
       >>> multispectral = np.zeros((8, 9, 5), np.float32)
       >>> bilateral_kernel(multispectral, 30.0, (10, 10, 10, 20, 20)).widths.tolist()
       [30.0, 30.0, 10.0, 10.0, 10.0, 20.0, 20.0]
     """
-    features = image_features(image, dims=dims, spacing=spacing)
+    features = image_features(image, dims=dims, spacing=spacing, origin=origin)
     channels = features.shape[1] - dims
     check_positive("theta_alpha", theta_alpha)
     theta_beta = as_numbers("theta_beta", theta_beta)

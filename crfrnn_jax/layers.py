@@ -19,6 +19,7 @@ from crfrnn_jax.checks import (
     shown,
 )
 from crfrnn_jax.crf import CRFParams, crf_rnn
+from crfrnn_jax.features import Numbers
 from crfrnn_jax.iterations import Normalisation
 from crfrnn_jax.kernels import Method, SpatialMethod
 
@@ -89,6 +90,7 @@ class CRFRNN(nn.Module):
         mask: jax.Array | None = None,
         *,
         num_iterations: int | None = None,
+        origin: Numbers = 0.0,
     ) -> jax.Array:
         """Refines the logits of a batch of images.
 
@@ -99,6 +101,7 @@ class CRFRNN(nn.Module):
             `crf_rnn`; so that images of different sizes fit into one batch.
           num_iterations: overrides the layer's number, as at test time (5 in training
             and 10 at test in the paper).
+          origin: (row, column) of the first pixel of all images, as in `crf_rnn`.
 
         Returns:
           Logits [batch, height, width, num_labels]; float32, or in JAX's 64-bit mode
@@ -142,6 +145,7 @@ class CRFRNN(nn.Module):
                 theta_alpha=theta_alpha,
                 theta_beta=theta_beta,
                 theta_gamma=theta_gamma,
+                origin=origin,
                 method=self.method,
                 spatial_method=self.spatial_method,
                 normalisation=self.normalisation,

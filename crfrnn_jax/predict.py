@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import voc_test_images
+from crfrnn_jax.data.folder import allow_large_images
 from crfrnn_jax.data.voc import CLASS_NAMES
 from crfrnn_jax.evaluation.files import (
     Target,
@@ -21,11 +22,15 @@ from crfrnn_jax.evaluation.files import (
     targets_by_stem,
     without_labels,
 )
+from crfrnn_jax.evaluation.tiling import WHOLE, Tiling
+from crfrnn_jax.tiles import check_tiling
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
 from crfrnn_jax.training.networks import INPUTS, Network, load_network
 from crfrnn_jax.writing import check_folder
 
 _PROGRAM = "python -m crfrnn_jax.predict"
+# What FCN-8s sees around a pixel, 202, and more than a width of the authors' CRF, 160.
+_OVERLAP = 256
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parse(arguments)
     set_up_console()
+    allow_large_images()
     with errors_in_one_line(_PROGRAM):
         check_folder("--out", options.out)
         targets = _targets(options)
@@ -58,11 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if options.voc_test:
             _check_voc(options.weights, network)
+        tiling = _tiling(options, network)
         skipped = predict_files(
             network.logits_of(),
             targets,
             # VOC's masks are drawn on the pixels as they are stored.
             turn=not options.voc_test,
+            tiling=tiling,
             report=lambda message: print(message, file=sys.stderr),
         )
     print(f"{len(targets) - len(skipped)} of {len(targets)} images: {options.out}")
@@ -97,6 +105,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--iterations", type=int, metavar="N", help="of the CRF; by default 10")
     add("--probabilities", action="store_true", help="write them as .npy, too")
+    add("--tile", type=int, metavar="N", help="side of parts, of very large images")
+    add(
+        "--overlap",
+        type=int,
+        metavar="M",
+        help=f"pixels around a part that are seen with it (default: {_OVERLAP})",
+    )
     there = parser.add_mutually_exclusive_group()
     there.add_argument(
         "--force", action="store_true", help="replace files that are there"
@@ -122,6 +137,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("expected images or --voc-test, one of the two")
     if options.comp and not options.voc_test:
         parser.error("--comp: only with --voc-test, whose tree it names")
+    if options.overlap is not None and options.tile is None:
+        parser.error("--overlap: only with --tile")
     if options.voc_test and options.probabilities:
         parser.error("--probabilities: not with --voc-test, whose tree has none")
     return options
@@ -138,6 +155,19 @@ def _targets(options: argparse.Namespace) -> list[Target]:
         Target(image, folder / f"{name}.png")
         for name, image in voc_test_images(options.voc_test)
     ]
+
+
+def _tiling(options: argparse.Namespace, network: Network) -> Tiling:
+    if options.tile is None:
+        return WHOLE
+    if network.model.canvas:
+        raise InputError(
+            f"--tile: expected a network that takes images of any size, got one that "
+            f"scales them to {network.model.canvas} pixels; --input modern takes any"
+        )
+    overlap = _OVERLAP if options.overlap is None else options.overlap
+    check_tiling(options.tile, overlap)
+    return Tiling(options.tile, overlap)
 
 
 def _check_voc(path: Path, network: Network) -> None:

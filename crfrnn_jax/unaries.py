@@ -77,9 +77,15 @@ def check_probabilities(probabilities: np.ndarray) -> None:
         )
 
 
-def check_no_probabilities(name: str, logits: np.ndarray) -> None:
-    """Raises InputError if logits are what a softmax gives, in 0..1 with sums of 1."""
-    if logits.min() >= 0 and np.abs(logits.sum(-1, dtype=np.float64) - 1).max() < 1e-3:
+def is_softmax(scores: np.ndarray) -> bool:
+    """Whether scores are such as a softmax gives, in 0..1 with sums of 1."""
+    sums = scores.sum(-1, dtype=np.float64)
+    return bool(scores.min() >= 0 and np.abs(sums - 1).max() < 1e-3)
+
+
+def check_no_softmax(name: str, found: bool) -> None:
+    """Raises InputError if `is_softmax` is true of all of the logits."""
+    if found:
         raise InputError(
             f"{name}: expected scores before the softmax, got numbers in 0..1 that add "
             "up to 1 everywhere: are they probabilities?"

@@ -2,9 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from crfrnn_jax.checks import InputError
 
@@ -30,11 +33,48 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
       path: the file, replaced if it is there.
       write: called with the open file, in binary mode.
     """
+    with _renamed_at_the_end(path) as partial, open(partial, "wb") as file:
+        write(file)
+
+
+@contextmanager
+def writing_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """An .npy of float32 that is filled part by part, on the disk and not in memory.
+
+    Takes its name at the end of the context, unless that is left by an error.
+
+    Args:
+      path: the file, replaced if it is there.
+      shape: of the array.
+
+    Raises:
+      OSError: there is no room for it.
+    """
+    with _renamed_at_the_end(path) as partial:
+        array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        _reserve(partial)
+        yield array
+        array.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Takes the room of a file now: later a full disk would end the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _renamed_at_the_end(path: Path) -> Iterator[Path]:
+    """The name of a file until it is whole; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
-            write(file)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

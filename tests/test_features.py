@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracles import pixel_features
 
-from crfrnn_jax import bilateral_features, spatial_features
+from crfrnn_jax import bilateral_features, position_features, spatial_features
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
 
@@ -92,3 +92,18 @@ def test_images_of_another_rank_raise():
 def test_shapes_that_are_no_image_raise(shape):
     with pytest.raises(ValueError, match=r"shape: expected \(height, width\).*got "):
         spatial_features(shape, 3.0)
+
+
+def test_a_windows_positions_are_those_in_the_whole():
+    spacing = (2.0, 0.5)
+    whole = position_features((5, 7), spacing).reshape(5, 7, 2)
+    window = position_features((2, 3), spacing, origin=(3 * 2.0, 4 * 0.5))
+    np.testing.assert_array_equal(window.reshape(2, 3, 2), whole[3:, 4:])
+    same = position_features((2,), 1.0, origin=np.float32(7))
+    np.testing.assert_array_equal(same, [[7], [8]])
+
+
+@pytest.mark.parametrize("origin", [(1.0, 2.0, 3.0), "0", 1j])
+def test_origins_that_are_none_raise(origin):
+    with pytest.raises(ValueError, match="origin: expected"):
+        position_features((3, 4), origin=origin)

@@ -16,6 +16,7 @@ LAYERS = [
     "checks",
     "writing",
     "processes",
+    "tiles",
     "simplex",
     "codes",
     "hashing",

@@ -137,3 +137,17 @@ def test_masks_that_do_not_fit_are_named(mask, message):
     batched = mask[None] if isinstance(mask, np.ndarray) else mask
     with pytest.raises(InputError, match="mask: expected"):
         layer.apply({"params": PARAMS._asdict()}, IMAGE[None], LOGITS[None], batched)
+
+
+def test_a_window_with_its_origin_is_the_whole_whose_rest_is_masked():
+    """Without it the lattice lies elsewhere, and its errors are others."""
+    rows, columns = window = slice(3, 9), slice(4, 11)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[window] = True
+    whole = crf_rnn(IMAGE, LOGITS, PARAMS, mask=mask, **THETAS)[window]
+    layer = jax.jit(CRFRNN(LABELS, **THETAS).apply)
+    inputs = {"params": PARAMS._asdict()}, IMAGE[window][None], LOGITS[window][None]
+    origin = np.array([rows.start, columns.start], np.float32)
+    refined, moved = layer(*inputs, origin=origin)[0], layer(*inputs, origin=0 * origin)
+    np.testing.assert_allclose(refined, whole, atol=1e-4)
+    assert np.abs(moved[0] - whole).max() > 1e-2

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from crfrnn_jax.evaluation.files import (
     without_labels,
 )
 from crfrnn_jax.evaluation.pictures import overlay, save_labels
+from crfrnn_jax.evaluation.tiling import Tiling
 from crfrnn_jax.training.networks import load_network
 
 VOC_LABELS = 21
@@ -170,6 +172,75 @@ def test_images_that_can_not_be_predicted_are_reported_and_skipped(tmp_path):
     assert made == ["good.png", "good.png", "good.npy"]
 
 
+def by_surroundings(image):
+    """Logits that follow the means of 5 x 5 pixels, as far as the image has them."""
+    image = jnp.asarray(image, jnp.float32)
+    ones = jnp.ones((*image.shape[:2], 1))
+    sums = jnp.concatenate([image, ones], -1)[None]
+    sums = jax.lax.reduce_window(sums, 0.0, jax.lax.add, (1, 5, 5, 1), (1,) * 4, "SAME")
+    return sums[0, ..., :-1] / sums[0, ..., -1:] / 10
+
+
+def test_tiles_with_their_context_are_predicted_as_the_whole(tmp_path):
+    save_image(tmp_path / "a.png", 41, 23)
+    shapes = set()
+
+    def logits_of(image):
+        shapes.add(image.shape)
+        return by_surroundings(image)
+
+    made = []
+    for name, tiling in (("whole", Tiling(None, 0)), ("tiled", Tiling(17, 2))):
+        targets = targets_by_stem(
+            [tmp_path / "a.png"], tmp_path / name, probabilities=True
+        )
+        shapes.clear()
+        assert (
+            predict_files(logits_of, targets, tiling=tiling, report=pytest.fail) == []
+        )
+        assert shapes == {(17, 17, 3) if tiling.side else (41, 23, 3)}
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        assert [path.suffix for path in files] == [".png", ".png", ".npy"]
+        made.append(files)
+    for whole, tiled in zip(*made, strict=True):
+        if whole.suffix == ".npy":
+            np.testing.assert_allclose(np.load(tiled), np.load(whole), atol=1e-6)
+        else:
+            np.testing.assert_array_equal(pixels_of(tiled)[1], pixels_of(whole)[1])
+
+
+def test_a_tile_that_can_not_be_predicted_leaves_no_file(tmp_path):
+    image = save_image(tmp_path / "a.png", 30, 20)
+
+    def logits_of(window):
+        logits = by_brightness(window)
+        is_last = (window[-1, -1] == image[-1, -1]).all()
+        return jnp.full_like(logits, jnp.nan) if is_last else logits
+
+    reports = []
+    targets = targets_by_stem([tmp_path / "a.png"], tmp_path / "o", probabilities=True)
+    predict_files(logits_of, targets, tiling=Tiling(8, 1), report=reports.append)
+    (report,) = reports
+    assert report.startswith(f"{tmp_path / 'a.png'}: ")
+    assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("tiling", "sides"), [(Tiling(None, 0), "30 x 20"), (Tiling(25, 2), "25 x 20")]
+)
+def test_what_does_not_fit_into_memory_is_sent_to_tiles(tmp_path, tiling, sides):
+    save_image(tmp_path / "a.png", 30, 20)
+
+    def logits_of(image):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    reports = []
+    targets = targets_by_stem([tmp_path / "a.png"], tmp_path / "o")
+    predict_files(logits_of, targets, tiling=tiling, report=reports.append)
+    assert f"a.png: {sides} pixels at once do not fit" in reports[0]
+    assert "--tile takes them in parts" in reports[0]
+
+
 def run_main(*arguments):
     return predict.main([str(argument) for argument in arguments])
 
@@ -197,6 +268,30 @@ def test_the_command_predicts_a_folder_with_a_checkpoint(tmp_path, capsys):
     assert "2 of 3 images" in captured.out
     assert "images/2.png: expected a readable image" in captured.err
     assert "no prediction for 2.png" in captured.err
+
+
+def test_the_command_predicts_by_tiles(tmp_path):
+    checkpoint, _, _ = save_checkpoint(tmp_path, "end_to_end")
+    save_image(tmp_path / "a.png", 17, 50)
+    out = tmp_path / "out"
+    usage = [tmp_path / "a.png", "--weights", checkpoint, "--out", out]
+    with pytest.raises(SystemExit, match=r"tile: expected more than .* 512 pixels"):
+        run_main(*usage, "--tile", 512)
+    with pytest.raises(SystemExit, match=r"--tile: .*to 500 pixels; --input modern"):
+        run_main(*usage, "--tile", 32, "--input", "published")
+    tiles = ["--tile", 32, "--overlap", 4]
+    assert run_main(*usage, *tiles, "--probabilities", "--iterations", 1) == 0
+    labels = pixels_of(out / "labels/a.png")[1]
+    probabilities = np.load(out / "probabilities/a.npy")
+    np.testing.assert_array_equal(probabilities.argmax(-1), labels)
+    # To the network the left tile is an image of its own: of 32, and 25 are kept.
+    with Image.open(tmp_path / "a.png") as image:
+        image.crop((0, 0, 32, 17)).save(tmp_path / "b.png")
+    usage[0] = tmp_path / "b.png"
+    assert run_main(*usage, "--iterations", 1) == 0
+    np.testing.assert_array_equal(
+        pixels_of(out / "labels/b.png")[1][:, :25], labels[:, :25]
+    )
 
 
 @pytest.fixture
@@ -269,6 +364,7 @@ def test_the_test_server_wants_vocs_labels(made_up_devkit, tmp_path):
         ("a.png", "--input", "old", "--weights", "w", "--out", "o"),
         ("a.png", "--comp", "comp5", "--weights", "w", "--out", "o"),
         ("a.png", "--force", "--missing", "--weights", "w", "--out", "o"),
+        ("a.png", "--overlap", "4", "--weights", "w", "--out", "o"),
     ],
 )
 def test_wrong_usage_is_status_2(usage, capsys):

@@ -9,6 +9,7 @@ run, or trained on unnoticed, costs more than the seconds this takes.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -82,6 +83,14 @@ def open_folder(
         for pairs in splits.values():
             list(pool.map(check, pairs))  # raises the first pair's error
     return {split: FolderSource(pairs) for split, pairs in splits.items()}
+
+
+def allow_large_images() -> None:
+    """Stops Pillow's warnings of large images; those above 179 megapixels it refuses.
+
+    For command lines, as it changes how the whole process warns.
+    """
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path, *, turn: bool = True) -> NDArray[np.uint8]:

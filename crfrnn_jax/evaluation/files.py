@@ -12,8 +12,9 @@ from rich.progress import track
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.data.folder import read_image
-from crfrnn_jax.evaluation.pictures import save_array, save_labels, save_overlay
-from crfrnn_jax.evaluation.prediction import Unary, likeliest_labels
+from crfrnn_jax.evaluation.pictures import save_labels, save_overlay
+from crfrnn_jax.evaluation.prediction import Unary
+from crfrnn_jax.evaluation.tiling import WHOLE, Tiling, predict_labels
 
 
 class Target(NamedTuple):
@@ -124,6 +125,7 @@ def predict_files(
     targets: Sequence[Target],
     *,
     turn: bool = True,
+    tiling: Tiling = WHOLE,
     report: Callable[[str], None],
 ) -> list[Target]:
     """Predicts images one after another, and shows how far it is if they are several.
@@ -132,6 +134,7 @@ def predict_files(
       logits_of: the network.
       targets: the images and the files that are made of them, replaced if there.
       turn: whether images are turned as their EXIF orientation says.
+      tiling: how images are cut; not at all unless given.
       report: is told of each image that can't be read or scored, and skipped.
 
     Returns:
@@ -145,33 +148,31 @@ def predict_files(
     ):
         try:
             image = read_image(target.image, turn=turn)
-            logits, labels = _score(logits_of, image, target.image)
+            labels = _predict(logits_of, image, target, tiling)
         except (InputError, OSError) as error:
             report(str(error))
             skipped.append(target)
             continue
         if target.overlay is not None:
             save_overlay(target.overlay, image, labels)
-        if target.probabilities is not None:
-            save_array(target.probabilities, np.asarray(jax.nn.softmax(logits)))
         save_labels(target.labels, labels)  # last: where they are, all is
     return skipped
 
 
-def _score(
-    logits_of: Unary, image: np.ndarray, path: Path
-) -> tuple[jax.Array, np.ndarray]:
-    """Logits and likeliest labels; errors name the file."""
+def _predict(
+    logits_of: Unary, image: np.ndarray, target: Target, tiling: Tiling
+) -> np.ndarray:
+    """The labels, and the file of probabilities; errors name the image."""
+    path = target.image
     try:
-        logits = logits_of(image)
-        return logits, likeliest_labels(logits)
+        return predict_labels(logits_of, image, tiling, target.probabilities)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        height, width = image.shape[:2]
+        height, width = (min(side, tiling.side or side) for side in image.shape[:2])
         raise InputError(
-            f"{path}: {height} x {width} pixels do not fit into the device's memory; "
-            "give a smaller image"
+            f"{path}: {height} x {width} pixels at once do not fit into the device's "
+            "memory; --tile takes them in parts of fewer"
         ) from error

@@ -12,6 +12,8 @@ from crfrnn_jax.writing import write_whole
 # Of all that a byte can say; by the rule, VOC's void, 255, is (224, 224, 192).
 _COLOURS = palette(256)
 _LINE = 4  # px
+# Rows that are blended at once, in floats that take 8 times the room of the image.
+_ROWS = 256
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
@@ -25,8 +27,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.5) -> np.n
     Returns:
       uint8 [height, width, 3].
     """
-    blend = (1 - opacity) * image + opacity * _COLOURS[labels]
-    return np.rint(blend).astype(np.uint8)
+    blended = np.empty_like(image)
+    for first in range(0, len(image), _ROWS):
+        rows = slice(first, first + _ROWS)
+        blend = (1 - opacity) * image[rows] + opacity * _COLOURS[labels[rows]]
+        blended[rows] = np.rint(blend)
+    return blended
 
 
 def save_labels(path: Path, labels: np.ndarray) -> None:

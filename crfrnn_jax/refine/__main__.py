@@ -6,7 +6,9 @@ image of labels. See docs/refine.md.
 
 import argparse
 import inspect
+import math
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,21 @@ import jax
 import numpy as np
 
 from crfrnn_jax.checks import InputError, check_at_least
-from crfrnn_jax.crf_file import load_crf
-from crfrnn_jax.data.folder import read_image, read_mask
-from crfrnn_jax.data.scores import ScoreKind, as_logits, read_scores
+from crfrnn_jax.crf_file import SavedCRF, load_crf
+from crfrnn_jax.data.folder import allow_large_images, read_image, read_mask
+from crfrnn_jax.data.scores import ScoreKind, read_scores
 from crfrnn_jax.evaluation.pictures import (
-    save_array,
     save_before_after,
     save_labels,
     save_overlay,
 )
 from crfrnn_jax.kernels import KERNEL_NORMALISATIONS, METHODS
 from crfrnn_jax.refine import refine
-from crfrnn_jax.unaries import unary_from_labels
+from crfrnn_jax.refine.inputs import Inputs, check_values
+from crfrnn_jax.refine.parts import LabelScores, Results
+from crfrnn_jax.tiles import crf_overlap, plan_tiles
+from crfrnn_jax.unaries import logits_from_probabilities
+from crfrnn_jax.writing import writing_array
 
 _PROGRAM = "python -m crfrnn_jax.refine"
 # Flags of the CRF, which are arguments of `refine` and have its defaults.
@@ -53,12 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
       The exit status: 0, or 1 if a file is not as it should be.
     """
     options = _parse(arguments)
+    allow_large_images()
     try:
         _check_free(options)
         image = read_image(options.image)
         kind, scores = _read_scores(options)
-        refined = _refine(options, image, kind, scores)
-        _write(options, image, scores, refined)
+        _check_drawable(options, scores)
+        with _open_array(options, scores) as array:
+            results = Results(scores, array)
+            _refine(options, image, kind, scores, results)
+        _write(options, image, results)
     except (InputError, OSError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -85,6 +94,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--overlay", type=Path, metavar="FILE", help="a .png of labels over IMAGE")
     add("--before-after", type=Path, metavar="FILE", help="a .png of both overlays")
     add("--force", action="store_true", help="replace files that are there")
+    add("--tile", help="side of parts, of very large images", **_WHOLE)
+    add("--overlap", help="pixels around a part (default: two widths)", **_WHOLE)
     scores = parser.add_argument_group("of an .npy")
     scores.add_argument("--logits", action="store_true", help="it holds no softmax yet")
     labels = parser.add_argument_group("of an image of labels")
@@ -128,7 +139,9 @@ def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.crf is not None and _given(options):
         flags = ", ".join(map(_flag_of, _given(options)))
         parser.error(f"{flags}: not with --crf, whose file holds them")
-    is_array = options.segmentation.suffix.lower() == ".npy"
+    if options.overlap is not None and options.tile is None:
+        parser.error("--overlap: only with --tile")
+    is_array = _is_array(options.segmentation)
     if options.logits and not is_array:
         parser.error("--logits: only of an .npy")
     for name in ("confidence", "unknown", "labels"):
@@ -146,15 +159,18 @@ def _check_free(options: argparse.Namespace) -> None:
             raise InputError(f"{path}: expected another name for each file to write")
 
 
-def _read_scores(options: argparse.Namespace) -> tuple[ScoreKind, np.ndarray]:
+def _read_scores(
+    options: argparse.Namespace,
+) -> tuple[ScoreKind, np.ndarray | LabelScores]:
     """The segmentation, and which argument of `refine` it is."""
     path = options.segmentation
-    if path.suffix.lower() != ".npy":
-        return "logits", _logits_of_labels(read_mask(path), options)
-    return "logits" if options.logits else "probabilities", read_scores(path)
+    if not _is_array(path):
+        return "logits", _scores_of_labels(read_mask(path), options)
+    kind = "logits" if options.logits else "probabilities"
+    return kind, read_scores(path, mapped=True)
 
 
-def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.ndarray:
+def _scores_of_labels(labels: np.ndarray, options: argparse.Namespace) -> LabelScores:
     path = options.segmentation
     known = labels if options.unknown is None else labels[labels != options.unknown]
     if not known.size:
@@ -173,62 +189,102 @@ def _logits_of_labels(labels: np.ndarray, options: argparse.Namespace) -> np.nda
         )
     check_at_least("number of labels", number, 2)
     confidence = 0.7 if options.confidence is None else options.confidence
-    return np.asarray(
-        unary_from_labels(labels, confidence, number, unknown=options.unknown)
-    )
+    return LabelScores(labels, confidence, number, options.unknown)
+
+
+def _check_drawable(options: argparse.Namespace, scores: Any) -> None:
+    is_drawn = options.overlay or options.before_after or not _is_array(options.out)
+    if is_drawn and scores.shape[-1] > 256:
+        raise InputError(
+            f"{options.segmentation}: expected at most 256 labels, as a picture has, "
+            f"got {scores.shape[-1]}; --out FILE.npy alone takes more"
+        )
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _open_array(
+    options: argparse.Namespace, scores: Any
+) -> AbstractContextManager[np.ndarray | None]:
+    """The .npy to fill, if that is wanted."""
+    if not _is_array(options.out):
+        return nullcontext()
+    return writing_array(options.out, tuple(scores.shape))
 
 
 def _refine(
     options: argparse.Namespace,
     image: np.ndarray,
     kind: ScoreKind,
-    scores: np.ndarray,
-) -> np.ndarray:
-    if options.crf is None:
-        try:
-            return refine(image, **{kind: scores}, **_given(options))
-        except InputError as error:
-            files = f"{options.image}, {options.segmentation}"
-            raise InputError(f"{files}: {error}") from error
-    layer, variables = load_crf(options.crf)
-    logits = as_logits(options.segmentation, kind, scores)
-    expected = (*image.shape[:2], layer.num_labels)
-    if logits.shape != expected:
+    scores: Any,
+    results: Results,
+) -> None:
+    if options.crf is not None:
+        _refine_by_file(options, Inputs(kind, scores, image), results)
+        return
+    tiling = {"tile": options.tile, "overlap": options.overlap}
+    try:
+        refine(image, **{kind: scores}, **_given(options), **tiling, out=results)
+    except InputError as error:
+        files = f"{options.image}, {options.segmentation}"
+        raise InputError(f"{files}: {error}") from error
+
+
+def _refine_by_file(
+    options: argparse.Namespace, inputs: Inputs, results: Results
+) -> None:
+    crf = load_crf(options.crf)
+    expected = (*inputs.image.shape[:2], crf.layer.num_labels)
+    if results.shape != expected:
         raise InputError(
             f"{options.segmentation}: expected scores of the image's pixels and of the "
-            f"labels of {options.crf}, {list(expected)}, got shape {list(logits.shape)}"
+            f"labels of {options.crf}, {list(expected)}, got shape "
+            f"{list(results.shape)}"
         )
-    refined = jax.jit(layer.apply)(variables, image[None], logits[None])[0]
-    marginals = np.asarray(jax.nn.softmax(refined))
-    if not np.isfinite(marginals).all():
-        raise InputError(f"{options.crf}: expected a CRF of finite results, got NaN")
-    return marginals
+    tiles = plan_tiles(inputs.sides, options.tile, _overlap_of(options, crf))
+    try:
+        check_values(inputs, tiles, 255.0)
+    except InputError as error:
+        raise InputError(f"{options.segmentation}: {error}") from error
+    refined = jax.jit(crf.layer.apply)
+    for tile in tiles:
+        image, scores, _ = inputs.read(tile.window)
+        if inputs.name == "probabilities":
+            scores = np.asarray(logits_from_probabilities(scores))
+        batch = image[None], scores[None].astype(np.float32)
+        origin = np.array(tile.origin, np.float32)
+        logits = refined(crf.variables, *batch, origin=origin)[0]
+        marginals = np.asarray(jax.nn.softmax(logits))
+        if not np.isfinite(marginals).all():
+            raise InputError(
+                f"{options.crf}: expected a CRF of finite results, got NaN"
+            )
+        results[tile.kept] = marginals[tile.inner]
 
 
-def _write(
-    options: argparse.Namespace,
-    image: np.ndarray,
-    scores: np.ndarray,
-    refined: np.ndarray,
-) -> None:
-    before, after = scores.argmax(-1), refined.argmax(-1)
-    is_drawn = (
-        options.overlay or options.before_after or options.out.suffix.lower() == ".png"
+def _overlap_of(options: argparse.Namespace, crf: SavedCRF) -> int:
+    if options.tile is None or options.overlap is not None:
+        return options.overlap or 0
+    names, learned = ("theta_alpha", "theta_gamma"), crf.variables["params"]
+    theta_alpha, theta_gamma = (
+        math.exp(learned[f"log_{name}"])
+        if crf.layer.learn_widths
+        else getattr(crf.layer, name)
+        for name in names
     )
-    if is_drawn and refined.shape[-1] > 256:
-        raise InputError(
-            f"{options.segmentation}: expected at most 256 labels, as a picture has, "
-            f"got {refined.shape[-1]}; --out FILE.npy alone takes more"
-        )
-    if options.out.suffix.lower() == ".npy":
-        save_array(options.out, refined)
-    else:
-        save_labels(options.out, after)
+    return crf_overlap(theta_alpha, theta_gamma)
+
+
+def _write(options: argparse.Namespace, image: np.ndarray, results: Results) -> None:
+    if not _is_array(options.out):
+        save_labels(options.out, results.after)
     if options.overlay is not None:
-        save_overlay(options.overlay, image, after)
+        save_overlay(options.overlay, image, results.after)
     if options.before_after is not None:
-        save_before_after(options.before_after, image, before, after)
-    changed = 100 * (before != after).mean()
+        save_before_after(options.before_after, image, results.before, results.after)
+    changed = 100 * (results.before != results.after).mean()
     print(f"{changed:.2f} % of the pixels have another label: {options.out}")
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -24,19 +25,39 @@ def as_numpy(name: str, array: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def image_as_numpy(name: str, image: Any) -> np.ndarray:
-    """The same of an image, which may be a picture of Pillow's, but not any.
+def as_readable(name: str, array: Any) -> Any:
+    """An array that gives numpy's where it is indexed, if it is not numpy's already.
+
+    Args:
+      name: the argument's name, for the message.
+      array: as in `as_numpy`; what has a shape and a dtype of NumPy's, such as h5py's
+        and zarr's, stays where it is.
 
     Raises:
-      InputError: also if it is a picture whose numbers are no intensities.
+      InputError: as `as_numpy` does.
     """
-    mode = getattr(image, "mode", None)
+    check_known(name, array)
+    is_own = isinstance(array, np.ndarray | np.generic | jax.Array)
+    has_dtype = isinstance(getattr(array, "dtype", None), np.dtype)
+    if has_dtype and hasattr(array, "shape") and not is_own:
+        return array
+    return _read(name, array)
+
+
+def check_picture(name: str, image: Any) -> None:
+    """Raises InputError for a picture of Pillow's whose numbers are no intensities."""
+    is_array = hasattr(image, "dtype")  # np.memmap, for one, has another kind of mode
+    mode = None if is_array else getattr(image, "mode", None)
     if isinstance(mode, str) and mode not in ("L", "RGB", "F") and mode[0] != "I":
         raise InputError(
             f"{name}: expected a picture of RGB or gray, got one of mode {mode}; "
             ".convert('RGB') makes it one"
         )
-    return as_numpy(name, image)
+
+
+def stand_in(array: Any) -> np.ndarray:
+    """Zeros of an array's shape and dtype that take no memory, for the checks."""
+    return np.broadcast_to(np.zeros((), array.dtype.newbyteorder("=")), array.shape)
 
 
 def check_known(name: str, value: Any) -> None:

@@ -12,11 +12,7 @@ from crfrnn_jax.checks import (
     InputError,
     check_at_least,
     check_choice,
-    check_floating,
-    check_intensities,
-    check_mask,
     check_positive,
-    check_real,
     check_scalar,
 )
 from crfrnn_jax.inference import mean_field
@@ -31,12 +27,15 @@ from crfrnn_jax.kernels import (
     bilateral_kernel,
     spatial_kernel,
 )
-from crfrnn_jax.refine.arrays import as_numpy, check_known, image_as_numpy
-from crfrnn_jax.unaries import (
-    check_no_probabilities,
-    check_probabilities,
-    logits_from_probabilities,
+from crfrnn_jax.refine.arrays import check_known
+from crfrnn_jax.refine.inputs import (
+    Inputs,
+    check_inputs,
+    check_out,
+    check_values,
 )
+from crfrnn_jax.tiles import Tile, crf_overlap, plan_tiles
+from crfrnn_jax.unaries import logits_from_probabilities
 
 
 def refine(
@@ -55,6 +54,9 @@ def refine(
     method: Method = "lattice",
     spatial_method: SpatialMethod | None = None,
     max_intensity: float = 255.0,
+    tile: int | None = None,
+    overlap: int | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Sharpens a segmentation with a dense CRF, in one call (Krähenbühl, Koltun 2011).
 
@@ -82,9 +84,17 @@ def refine(
       spatial_method: of the spatial kernel, if not the same: "separable" is exact.
       max_intensity: the greatest intensity an image of this kind can have: 255 for 8
         bits, 65535 for 16, 1 for floats in 0..1.
+      tile: side in pixels of the parts that are computed one after another, for images
+        that are too large at once; more than twice the overlap. Arrays are then read by
+        the tile, and may be `np.memmap`, or h5py's or zarr's.
+      overlap: pixels around a tile that are computed with it and thrown away; twice the
+        larger width unless given, by which a few of 1000 labels at most are others than
+        the whole image's (docs/refine.md).
+      out: where to write the marginals, in place of a new array: float of their shape,
+        such as an `np.memmap`, and not the memory that is read.
 
     Returns:
-      Probabilities, numpy float32 of the shape of those given: the marginals.
+      Probabilities, numpy float32 of the shape of those given: the marginals; or `out`.
 
     Raises:
       ValueError: naming the argument that is wrong, what was expected and what came.
@@ -103,15 +113,10 @@ def refine(
             "probabilities, logits: expected one of them, got "
             + ("none" if logits is None else "both")
         )
-    name = "logits" if probabilities is None else "probabilities"
-    scores = as_numpy(name, logits if probabilities is None else probabilities)
-    _check_scores(name, scores)
-    points = scores.shape[:-1]
-    image = _with_channels(image_as_numpy("image", image), name, scores.shape)
-    if mask is not None:
-        mask = as_numpy("mask", mask)
-        axes = ("batch", "height", "width")[-len(points) :]
-        check_mask("mask", mask, " ".join(axes), dict(zip(axes, points, strict=True)))
+    if probabilities is None:
+        inputs = check_inputs("logits", logits, image, mask)
+    else:
+        inputs = check_inputs("probabilities", probabilities, image, mask)
     thetas = theta_alpha, theta_beta, theta_gamma
     for theta, value in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_known(f"theta_{theta}", value)
@@ -126,70 +131,51 @@ def refine(
     check_choice("method", method, METHODS)
     spatial_method = method if spatial_method is None else spatial_method
     check_choice("spatial_method", spatial_method, SPATIAL_METHODS)
-    _check_values(image, name, scores, mask, max_intensity)
-    refined = _refine(
-        image,
-        scores,
-        mask,
-        thetas,
-        weights,
-        255 / max_intensity,
-        from_logits=probabilities is None,
-        num_iterations=int(num_iterations),
-        normalisation=normalisation,
-        methods=(spatial_method, method),
-    )
-    refined = np.array(refined)  # that may be written to
-    if not np.isfinite(refined if mask is None else refined[mask]).all():
-        raise InputError(
-            "theta_alpha, theta_beta, theta_gamma, bilateral_weight, spatial_weight: "
-            f"expected numbers that float32 can compute with, got {(*thetas, *weights)}"
+    tiles = _plan(inputs, tile, overlap, thetas)
+    if out is not None:
+        check_out(out, inputs)
+    check_values(inputs, tiles, max_intensity)
+    marginals = np.empty(inputs.scores.shape, np.float32) if out is None else out
+    for part in tiles:
+        image, scores, mask = inputs.read(part.window)
+        refined = _refine(
+            image,
+            scores,
+            mask,
+            thetas,
+            weights,
+            255 / max_intensity,
+            np.array(part.origin, np.float32),
+            from_logits=probabilities is None,
+            num_iterations=int(num_iterations),
+            normalisation=normalisation,
+            methods=(spatial_method, method),
         )
-    return refined
+        refined = np.asarray(refined)
+        if not np.isfinite(refined if mask is None else refined[mask]).all():
+            raise InputError(
+                "theta_alpha, theta_beta, theta_gamma, bilateral_weight, "
+                "spatial_weight: expected numbers that float32 can compute with, got "
+                f"{(*thetas, *weights)}"
+            )
+        marginals[inputs.at(part.kept)] = refined[inputs.at(part.inner)]
+    return marginals
 
 
-def _check_scores(name: str, scores: np.ndarray) -> None:
-    if scores.dtype.kind in "iu":
-        raise InputError(
-            f"{name}: expected floating-point values, got dtype {scores.dtype}; labels "
-            "go through unary_from_labels"
-        )
-    check_floating(name, scores)
-    if scores.ndim not in (3, 4) or 0 in scores.shape:
-        raise InputError(
-            f"{name}: expected shape [height, width, labels] or [batch, height, width, "
-            f"labels], none of them 0, got {list(scores.shape)}"
-        )
-    if scores.shape[-1] == 1:
-        raise InputError(
-            f"{name}: expected at least 2 labels, got {list(scores.shape)}; one "
-            "probability p of an object are those of two labels, 1 - p and p, and one "
-            "logit s those of 0 and s"
-        )
-
-
-def _with_channels(image: np.ndarray, name: str, scores: tuple[int, ...]) -> np.ndarray:
-    """The image with an axis of channels, if it belongs to scores of this shape."""
-    check_real("image", image)
-    points, shape = scores[:-1], image.shape
-    # Rather a picture of scribbles in colour than gray images that are 3 wide, and
-    # rather PyTorch's order than so few rows with a label for each of many channels.
-    is_color = len(shape) == 3 == len(points) and shape[-1] in (3, 4)
-    is_channels_first = shape[-1:] == scores[-1:] and points[-2] <= 4 < scores[-1]
-    if image.ndim == len(points):
-        image = image[..., None]
-    fits = image.shape[:-1] == points and image.shape[-1] > 0
-    if fits and not is_color and not is_channels_first:
-        return image
-    hint = "channels and labels come last, height before width"
-    if fits and is_color:
-        hint = "labels of one channel give scores [height, width, labels]"
-    elif shape[:2] == points[1:]:
-        hint = "image[None] is a batch of one, and so are the scores"
-    raise InputError(
-        f"image: expected [*{list(points)}, channels] or {list(points)}, as the {name} "
-        f"have shape {list(scores)}, got shape {list(shape)}; {hint}"
-    )
+def _plan(
+    inputs: Inputs,
+    tile: int | None,
+    overlap: int | None,
+    thetas: tuple[float, float, float],
+) -> list[Tile]:
+    if tile is None:
+        if overlap is not None:
+            raise InputError(f"overlap: expected it with tile alone, got {overlap}")
+        return plan_tiles(inputs.sides, None, 0)
+    theta_alpha, _, theta_gamma = thetas
+    if overlap is None:
+        overlap = crf_overlap(theta_alpha, theta_gamma)
+    return plan_tiles(inputs.sides, tile, overlap)
 
 
 def _check_weight(name: str, value: float) -> None:
@@ -197,36 +183,6 @@ def _check_weight(name: str, value: float) -> None:
     check_scalar(name, value)
     if not 0 <= np.asarray(value) < np.inf:
         raise InputError(f"{name}: expected a finite number of at least 0, got {value}")
-
-
-def _check_values(
-    image: np.ndarray,
-    name: str,
-    scores: np.ndarray,
-    mask: np.ndarray | None,
-    max_intensity: float,
-) -> None:
-    """Checks what the pixels that take part hold."""
-    if mask is not None:
-        image, scores = image[mask], scores[mask]
-    if not image.size:
-        return
-    if name == "probabilities":
-        check_probabilities(scores)
-    else:
-        _check_logits(scores)
-    check_intensities("image", image, max_intensity)
-
-
-def _check_logits(logits: np.ndarray) -> None:
-    """A label may be impossible, -inf, but not all of a pixel's."""
-    with np.errstate(over="ignore"):
-        logits = logits.astype(np.float32)
-    check_no_probabilities("logits", logits)
-    if np.isnan(logits).any() or np.isposinf(logits).any():
-        raise InputError("logits: expected finite numbers, got NaN or infinity")
-    if np.isneginf(logits).all(axis=-1).any():
-        raise InputError("logits: expected a finite one of each pixel, got all -inf")
 
 
 @partial(
@@ -240,6 +196,7 @@ def _refine(
     thetas,
     weights,
     scale,
+    origin,
     *,
     from_logits,
     num_iterations,
@@ -253,6 +210,7 @@ def _refine(
     spatial = spatial_kernel(
         scores.shape[-3:-1],
         theta_gamma,
+        origin=origin,
         weights=spatial_weight,
         normalisation=normalisation,
         method=spatial_method,
@@ -267,6 +225,7 @@ def _refine(
             image.astype(jnp.float32) * scale,
             theta_alpha,
             theta_beta,
+            origin=origin,
             weights=bilateral_weight,
             normalisation=normalisation,
             method=method,
