@@ -4,6 +4,7 @@ Only facts that are known while tracing are checked: ranks, sizes, dtypes, and t
 values of arguments that are not traced. They cost nothing at run time.
 """
 
+import difflib
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -260,6 +261,17 @@ def check_keys(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
     for key in keys:
         if key not in mapping:
             raise InputError(f"{name}.{key}: expected a value, got none")
+
+
+def check_no_others(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
+    """Raises InputError if the mapping, of that name, has keys besides these."""
+    known = sorted(keys)
+    for key in mapping:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        way_out = f"did you mean {near[0]!r}?" if near else f"there are {known}"
+        raise InputError(f"{name}.{key}: expected a key that is known; {way_out}")
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crfrnn_jax.checks import InputError, check_choice, check_keys
+from crfrnn_jax.checks import InputError, check_choice, check_integer, check_keys
 from crfrnn_jax.data import coco, context, folder, mixture, sbd, scenes, shapes, voc
 from crfrnn_jax.data.dataset import SegmentationData
+from crfrnn_jax.sections import Check, at_least, check_section, section, text, texts
 
 
 def load_dataset(config: Any) -> SegmentationData:
@@ -47,11 +48,6 @@ def _load_folder(config: Any, key: str, splits: Iterable[str]) -> SegmentationDa
     del splits  # both are checked at once
     if not config.dir:
         raise InputError(f"{key}.dir: expected the folder of the images, got none")
-    if isinstance(config.class_names, str):
-        raise InputError(
-            f"{key}.class_names: expected names in a tuple, ('one', 'two'), got the "
-            f"string {config.class_names!r}"
-        )
     names = tuple(config.class_names)
     sources = folder.open_folder(config.dir, len(names), config.ignore_label)
     return SegmentationData(names, config.ignore_label, sources)
@@ -67,30 +63,52 @@ def _load_mixture(config: Any, key: str, splits: Iterable[str]) -> SegmentationD
 
 
 class _Loader(NamedTuple):
-    """The keys that a data set's config needs, and what opens it."""
+    """The keys that a data set's config has, and what opens it."""
 
-    keys: tuple[str, ...]
+    keys: dict[str, Check]
     load: Callable[[Any, str, Iterable[str]], SegmentationData]
 
 
-_PLACED = ("dir", "prepared_dir", "counts")
+# Numbers of images, of which each data set reads those that it knows.
+_COUNTS = section({}, dict.fromkeys(("train", "val"), at_least(0)))
+_COCO_COUNTS = section(
+    {}, dict.fromkeys(("listed_train", "train", "listed_val", "val"), at_least(0))
+)
+_PLACED = {"dir": text, "prepared_dir": text, "counts": _COUNTS}
 _PREPARED = {
     "voc2012": _Loader(_PLACED, voc.load_voc),
-    "sbd": _Loader((*_PLACED, "voc_dir"), sbd.load_sbd),
-    "coco2014": _Loader((*_PLACED, "min_pixels"), coco.load_coco),
-    "pascal_context": _Loader((*_PLACED, "voc_dir"), context.load_context),
+    "sbd": _Loader(_PLACED | {"voc_dir": text}, sbd.load_sbd),
+    "coco2014": _Loader(
+        _PLACED | {"min_pixels": at_least(0), "counts": _COCO_COUNTS}, coco.load_coco
+    ),
+    "pascal_context": _Loader(_PLACED | {"voc_dir": text}, context.load_context),
 }
 _LOADERS = {
-    "shapes": _Loader(("num_train", "num_val", "size", "seed", "dir"), _load_shapes),
-    "folder": _Loader(("dir", "class_names", "ignore_label"), _load_folder),
+    "shapes": _Loader(
+        {
+            "num_train": at_least(1),
+            "num_val": at_least(1),
+            "size": at_least(32),
+            "seed": at_least(0),
+            "dir": text,
+        },
+        _load_shapes,
+    ),
+    "folder": _Loader(
+        {"dir": text, "class_names": texts, "ignore_label": check_integer},
+        _load_folder,
+    ),
     **_PREPARED,
-    "mixture": _Loader((*_PLACED, "parts", "train", "val"), _load_mixture),
+    "mixture": _Loader(
+        _PLACED | {"parts": check_section, "train": texts, "val": text}, _load_mixture
+    ),
 }
 
 
 def _load(
     loaders: dict[str, _Loader], config: Any, key: str, splits: Iterable[str]
 ) -> SegmentationData:
+    check_section(key, config)
     check_keys(key, config, ("name",))
     check_choice(f"{key}.name", config.name, tuple(loaders))
     loader = loaders[config.name]
@@ -102,6 +120,7 @@ def _load(
             f"{', '.join(missing)}; a flag can't add keys: docs/data.md shows the "
             f"`data` of {config.name!r}"
         )
+    section(loader.keys | {"name": text})(key, config)
     return loader.load(config, key, splits)
 
 

@@ -32,12 +32,11 @@ from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
 from crfrnn_jax.training.configuration import (
     Config,
-    ancestry,
     check_config,
-    differences,
 )
 from crfrnn_jax.training.evaluate import tuned_setting
 from crfrnn_jax.training.loop import NonFiniteLossError, train
+from crfrnn_jax.training.same_run import ancestry, differences
 from crfrnn_jax.writing import check_folder, write_json, write_text
 
 logger = logging.getLogger(__name__)

@@ -26,11 +26,9 @@ from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import (
     Config,
-    ancestry,
     check_config,
-    differences,
-    take_places,
 )
+from crfrnn_jax.training.same_run import ancestry, differences, take_places
 
 logger = logging.getLogger(__name__)
 

@@ -29,14 +29,12 @@ from crfrnn_jax.training.checkpoints import (
 from crfrnn_jax.training.configuration import (
     STAGES,
     Config,
-    ancestry,
     check_config,
-    differences,
-    make_places_absolute,
 )
 from crfrnn_jax.training.initial import fresh_params, initial_params
 from crfrnn_jax.training.journal import Journal
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
+from crfrnn_jax.training.same_run import ancestry, differences, make_places_absolute
 from crfrnn_jax.training.steps import (
     TrainStep,
     init_state,
