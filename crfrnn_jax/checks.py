@@ -4,9 +4,10 @@ Only facts that are known while tracing are checked: ranks, sizes, dtypes, and t
 values of arguments that are not traced. They cost nothing at run time.
 """
 
+import contextlib
 import difflib
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,15 @@ class InputError(ValueError):
       ...     print(error)
       num_labels: expected at least 1, got 0
     """
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Puts a file's name before the message of an InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_shape(

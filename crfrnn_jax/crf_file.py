@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crfrnn_jax.attributes import attributes_of, fits
-from crfrnn_jax.checks import InputError, shown
+from crfrnn_jax.checks import InputError, naming, shown
 from crfrnn_jax.layers import CRFRNN, check_variables
 from crfrnn_jax.weights import load_weights, save_weights
 from crfrnn_jax.weights.limits import reading
@@ -128,9 +128,6 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
         )
     params = {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
     saved = SavedCRF(CRFRNN(**attributes), {"params": params})
-    with reading(path, "a CRF"):
-        try:
-            check_variables("its tensors", *saved)
-        except InputError as error:  # of an attribute's own name
-            raise InputError(f"{path}: {error}") from error
+    with reading(path, "a CRF"), naming(path):  # errors may be of an attribute's name
+        check_variables("its tensors", *saved)
     return saved

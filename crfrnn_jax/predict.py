@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"no image is missing: {options.out}")
             return 0
         network = load_network(
-            options.weights, form=options.input, num_iterations=options.iterations
+            options.weights,
+            form=options.input,
+            num_iterations=options.iterations,
+            backbone=options.backbone,
         )
         if options.voc_test:
             _check_voc(options.weights, network)
@@ -94,6 +97,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--input",
         choices=INPUTS,
         help="as the authors (the default for published weights), or any size",
+    )
+    add(
+        "--backbone",
+        metavar="MODULE:CLASS",
+        help="of a checkpoint's network that is not one of this package's: imported, "
+        "and so run",
     )
     add("--iterations", type=int, metavar="N", help="of the CRF; by default 10")
     add("--probabilities", action="store_true", help="write them as .npy, too")

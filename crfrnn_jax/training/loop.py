@@ -198,9 +198,9 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
             f"{where}: holds a run of another config; give another --workdir, or the "
             "config it was started with. Saved -> given: " + "; ".join(changed)
         )
-    if saved["num_examples"] != given["num_examples"]:
+    if saved.get("num_examples") != given["num_examples"]:
         raise CheckpointError(
-            f"{where}: holds a run on another data set, of {saved['num_examples']} "
+            f"{where}: holds a run on another data set, of {saved.get('num_examples')} "
             f"examples; the one given has {given['num_examples']}"
         )
 

@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.data import eval_examples, load_dataset
 from crfrnn_jax.evaluation.prediction import CRFSetting, unary_of
@@ -17,9 +15,10 @@ from crfrnn_jax.evaluation.search import (
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
+from crfrnn_jax.training.carried import evaluation_config
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
-from crfrnn_jax.training.evaluate import take_evaluation
+from crfrnn_jax.training.networks import check_params
 from crfrnn_jax.writing import check_folder, write_text
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,8 @@ def tune(
       rounds: of refinement, as there.
       folds: into how many the images fall; 1 is no cross-validation.
       override: a config whose `eval`, `postprocessing` and, unless empty, folders of
-        `data` stand in for those of the training.
+        `data` stand in for those of the training. A network whose class is not one of
+        this package's needs one that names the same class.
 
     Returns:
       The setting and its scores.
@@ -67,9 +67,10 @@ def tune(
     check_search(grid, factor=factor, rounds=rounds)
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)
-    config: Config = ConfigDict(meta["config"])
-    take_evaluation(config, override)
+    config = evaluation_config(Path(checkpoint), meta, override)
     data = load_dataset(config.data)
+    model = build_segmenter(config, data.num_labels)
+    check_params(Path(checkpoint), model, params)
     images = min(config.postprocessing.train_images, len(data.splits["train"]))
     if folds > images:
         raise InputError(f"folds: expected at most the {images} images, got {folds}")
@@ -85,11 +86,7 @@ def tune(
     if progress.known:
         logger.info("%d settings were scored before", len(progress.known))
     score_setting = setting_scorer(
-        unary_of(
-            build_segmenter(config, data.num_labels),
-            params,
-            multiple_of=config.eval.multiple_of,
-        ),
+        unary_of(model, params, multiple_of=config.eval.multiple_of),
         data,
         eval_examples(data, "train", limit=images),
         num_iterations=config.eval.num_iterations,
