@@ -225,7 +225,11 @@ def check_number(
       holds: the condition, False for NaN.
     """
     is_number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not is_number or not holds(float(value)):
+    try:
+        is_so = is_number and not isinstance(value, bool) and holds(float(value))
+    except OverflowError:  # an integer beyond all floats
+        is_so = False
+    if not is_so:
         raise InputError(f"{name}: expected a number {expected}, got {shown(value)}")
 
 

@@ -29,6 +29,7 @@ def load_dataset(config: Any) -> SegmentationData:
       ValueError: a value of the config or a file is wrong; the message names it.
       FileNotFoundError: a folder or file is missing; the message names it.
     """
+    check_data("config.data", config)
     return _load(_LOADERS, config, "config.data", ("train", "val"))
 
 
@@ -105,23 +106,40 @@ _LOADERS = {
 }
 
 
-def _load(
-    loaders: dict[str, _Loader], config: Any, key: str, splits: Iterable[str]
-) -> SegmentationData:
+def check_data(key: str, config: Any) -> None:
+    """Checks the keys of a data set's config, and reads no file.
+
+    Raises:
+      ValueError: naming the key that is missing, unknown or of another type.
+    """
+    _check(_LOADERS, config, key)
+    if config["name"] == "mixture":
+        for name, part in config["parts"].items():
+            _check(_PREPARED, part, f"{key}.parts.{name}")
+
+
+def _check(loaders: dict[str, _Loader], config: Any, key: str) -> None:
     check_section(key, config)
     check_keys(key, config, ("name",))
-    check_choice(f"{key}.name", config.name, tuple(loaders))
-    loader = loaders[config.name]
-    missing = [name for name in loader.keys if name not in config]
+    name = config["name"]
+    check_choice(f"{key}.name", name, tuple(loaders))
+    keys = loaders[name].keys
+    missing = [key for key in keys if key not in config]
     if missing:
         # As where a flag changed the name alone.
         raise InputError(
-            f"{key}: expected the keys that go with name={config.name!r}, got no "
+            f"{key}: expected the keys that go with name={name!r}, got no "
             f"{', '.join(missing)}; a flag can't add keys: docs/data.md shows the "
-            f"`data` of {config.name!r}"
+            f"`data` of {name!r}"
         )
-    section(loader.keys | {"name": text})(key, config)
-    return loader.load(config, key, splits)
+    section(keys | {"name": text})(key, config)
+
+
+def _load(
+    loaders: dict[str, _Loader], config: Any, key: str, splits: Iterable[str]
+) -> SegmentationData:
+    _check(loaders, config, key)
+    return loaders[config.name].load(config, key, splits)
 
 
 def _cache_dir() -> Path:

@@ -60,7 +60,7 @@ class StageCheckpoints:
     def restore_meta(self) -> dict[str, Any]:
         """The newest checkpoint's meta: to be checked before its state is read."""
         meta = self._restore(meta=ocp.args.JsonRestore())["meta"]
-        _check_meta(self.directory / str(self.latest_step()), meta)
+        check_meta(self.directory / str(self.latest_step()), meta)
         return meta
 
     def restore(self, like: TrainState) -> TrainState:
@@ -109,8 +109,13 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     step = int(path.name)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     options = ocp.CheckpointManagerOptions(read_only=True)
+    # Without its handlers Orbax gives no metadata, and nothing could be checked.
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(),
+        "meta": ocp.JsonCheckpointHandler(),
+    }
     with ocp.CheckpointManager(
-        path.parent, options=options, item_names=_ITEMS
+        path.parent, options=options, item_handlers=handlers
     ) as manager:
         try:
             saved = manager.item_metadata(step)["params"]
@@ -127,18 +132,21 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
             restored = manager.restore(step, args=items)
         except Exception as error:  # Orbax raises whatever its storage meets
             raise CheckpointError(_unreadable(path, error)) from error
-    _check_meta(path, restored["meta"])
+    check_meta(path, restored["meta"])
     return restored["params"], restored["meta"]
 
 
 def _check_sizes(folder: Path, abstract: Any) -> None:
     """Raises ValueError if arrays claim more bytes than the folder's can hold.
 
-    A storage without an array's values stands for zeros of any size.
+    A store without an array's values stands for zeros of any size.
     """
+    leaves = jax.tree_util.tree_leaves_with_path(abstract)
+    if not leaves:
+        raise ValueError("no parameters")
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     budget = Budget(stored)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
+    for path, leaf in leaves:
         count = check_dims(jax.tree_util.keystr(path), leaf.shape)
         budget.take(jax.tree_util.keystr(path), count * leaf.dtype.itemsize)
 
@@ -158,7 +166,7 @@ def _check_checkpoint(path: Path) -> Path:
     return path
 
 
-def _check_meta(path: Path, meta: Any) -> None:
+def check_meta(path: Path, meta: Any) -> None:
     """Raises CheckpointError unless the meta is as `train` writes it.
 
     Of the config, that is what every reader takes for granted: the stages that the

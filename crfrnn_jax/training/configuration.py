@@ -4,6 +4,7 @@ from typing import Any
 
 from crfrnn_jax.attributes import check_attributes, fits
 from crfrnn_jax.checks import InputError, check_choice, check_keys, shown
+from crfrnn_jax.data.loading import check_data
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import BACKBONES
 from crfrnn_jax.sections import (
@@ -24,14 +25,6 @@ from crfrnn_jax.sections import (
 Config = Any
 
 STAGES = ("fcn", "finetune", "plain", "end_to_end")
-
-
-def _check_data(name: str, value: Any) -> None:
-    """What all data sets have; `load_dataset` knows what each of them has besides."""
-    check_section(name, value)
-    for key in ("name", "dir"):
-        check_keys(name, value, (key,))
-        text(f"{name}.{key}", value[key])
 
 
 def _check_model(name: str, value: Any) -> None:
@@ -114,7 +107,7 @@ _STAGE = section(
 )
 _SECTIONS = {
     "seed": at_least(0),
-    "data": _check_data,
+    "data": check_data,
     "canvas": at_least(0),
     "augment": section({"flip": flag, "scale": _check_scale, "color": not_negative}),
     "model": _check_model,

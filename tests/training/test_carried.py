@@ -8,6 +8,7 @@ import re
 import sys
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from small_networks import save_checkpoint, save_image
@@ -195,6 +196,21 @@ def test_evaluation_names_the_difference_of_parameters(tmp_path):
         evaluate(None, path, tmp_path / "results")
     with pytest.raises(ValueError, match=message):
         tune(path, tmp_path / "out.txt", GRID, **SEARCH)
+
+
+def test_parameters_come_to_the_first_device(tmp_path):
+    path, _, saved = save_checkpoint(tmp_path, "plain")
+    params, _ = load_for_evaluation(path)
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, saved)
+    for leaf in jax.tree.leaves(params):
+        assert leaf.devices() == {jax.devices()[0]}
+
+
+def test_a_folder_without_parameters_is_refused(tmp_path):
+    path, _, _ = save_checkpoint(tmp_path, "plain")
+    (path / "params" / "_METADATA").unlink()
+    with pytest.raises(CheckpointError, match="damaged, or of another model"):
+        load_for_evaluation(path)
 
 
 def test_arrays_that_the_folder_can_not_hold_are_refused(tmp_path):

@@ -271,7 +271,7 @@ def test_differences_of_a_stage_leave_out_the_other_stages():
 
 
 @pytest.mark.parametrize("module", [shapes, camvid])
-@pytest.mark.parametrize("key", ["seed", "eval.panels", "data.dir", "fcn.clip_norm"])
+@pytest.mark.parametrize("key", ["seed", "eval.panels", "data.name", "fcn.clip_norm"])
 def test_names_the_key_that_is_missing(module, key):
     config = module.get_config()
     *sections, last = key.split(".")
