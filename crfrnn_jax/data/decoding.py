@@ -94,4 +94,4 @@ def _identify(file: io.BytesIO) -> ImageFile.ImageFile:
                 return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # of another format
-    raise UnidentifiedImageError("of no format that is known")
+    raise UnidentifiedImageError("a file of no format that is known")

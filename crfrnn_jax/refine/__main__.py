@@ -26,6 +26,7 @@ from crfrnn_jax.evaluation.pictures import (
 from crfrnn_jax.kernels import KERNEL_NORMALISATIONS, METHODS
 from crfrnn_jax.refine import refine
 from crfrnn_jax.unaries import unary_from_labels
+from crfrnn_jax.writing import print_any_name
 
 _PROGRAM = "python -m crfrnn_jax.refine"
 # Flags of the CRF, which are arguments of `refine` and have its defaults.
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
       The exit status: 0, or 1 if a file is not as it should be.
     """
     options = _parse(arguments)
+    print_any_name()
     try:
         _check_free(options)
         image = read_image(options.image)

@@ -113,7 +113,7 @@ def _work(
     name: str, target: Target, count: int, seed: int, path: Path, out: Path
 ) -> None:
     faulthandler.enable()
-    signal.signal(signal.SIGALRM, _ring)
+    signal.signal(signal.SIGALRM, ring)
     used = _addresses()
     with suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -143,7 +143,8 @@ def _work(
     os._exit(1 if found else 0)
 
 
-def _ring(*_: object) -> None:
+def ring(*_: object) -> None:
+    """Ends what an input has set going, as a handler of SIGALRM."""
     raise Hang
 
 

@@ -7,9 +7,9 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import numpy as np
 import scipy.io
 from harness import Target
@@ -26,9 +26,10 @@ from test_pth import FLOATS, pickled  # noqa: E402
 
 from configs import camvid, paper_data, shapes, voc_crfrnn, voc_crfrnn_modern  # noqa: E402
 from crfrnn_jax.checks import InputError  # noqa: E402
-from crfrnn_jax.data.coco import Instance, _make_mask  # noqa: E402
+from crfrnn_jax.data.coco import _COCO_NAMES, _listed  # noqa: E402
 from crfrnn_jax.data.folder import read_image, read_mask  # noqa: E402
 from crfrnn_jax.data.placed import read_matlab  # noqa: E402
+from crfrnn_jax.data.voc import CLASS_NAMES  # noqa: E402
 from crfrnn_jax.training.carried import evaluation_config, network_config  # noqa: E402
 from crfrnn_jax.training.checkpoints import CheckpointError, check_meta  # noqa: E402
 from crfrnn_jax.training.configuration import check_config  # noqa: E402
@@ -121,16 +122,23 @@ def _matlab() -> list[bytes]:
     ]
 
 
-def _coco() -> list[list[Any]]:
-    """Height, width and instances: a label, whether it is a crowd, its segmentation."""
+def _coco() -> list[dict[str, Any]]:
+    """COCO's instances of an image, in each of the forms that they have."""
     runs = {"size": [6, 8], "counts": [3, 10, 5, 30]}
     packed = {"size": [6, 8], "counts": "3:5d0"}
     polygons = [[0, 0, 8, 0, 8, 6, 0.5, 6], [1, 1, 3, 1, 3, 4]]
-    return [
-        [6, 8, [1, 0, polygons]],
-        [6, 8, [2, 1, runs], [3, 0, packed]],
-        [6, 8, [3, 0, packed]],
-    ]
+    names = [_COCO_NAMES.get(name, name) for name in CLASS_NAMES[1:]]
+    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    image = {"id": 1, "file_name": "a.jpg", "height": 6, "width": 8}
+    trees = []
+    for forms in ([polygons], [runs, packed], [packed]):
+        annotations = [
+            {"image_id": 1, "category_id": i, "iscrowd": i % 2, "segmentation": form}
+            for i, form in enumerate(forms, 3)
+        ]
+        trees.append({"images": [image], "annotations": annotations})
+    # Most damage is to go where more than a name is read.
+    return [{"categories": categories, "all": tree} for tree in trees]
 
 
 def _metas() -> list[dict[str, Any]]:
@@ -147,15 +155,14 @@ def _metas() -> list[dict[str, Any]]:
 
 
 def _draw(path: Path) -> None:
-    """A mask of instances, as `_items` finds them in COCO's JSON."""
-    try:
-        height, width, *found = json.loads(path.read_bytes())
-        instances = [Instance(label, bool(crowd), s) for label, crowd, s in found]
-        size = int(height), int(width)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        return
-    if all(type(one.label) is int and 0 <= one.label < 21 for one in instances):
-        _make_mask(instances, *size, 0, str(path))
+    """All masks of COCO's instances."""
+    tree = json.loads(path.read_bytes())
+    if isinstance(tree.get("all"), dict):
+        tree |= tree["all"]
+    path.write_text(json.dumps(tree))
+    config = SimpleNamespace(min_pixels=0, counts={"listed_train": 0})
+    for item in _listed(path.parent, path, config, "config.data", "train"):
+        item.make()
 
 
 def _use_config(path: Path) -> None:
@@ -241,4 +248,5 @@ TARGETS = {
         damaged_trees(_metas()), _use_config, (InputError, CheckpointError), ".json"
     ),
 }
-assert h5py  # write_keras needs it
+# Readers in Python, which guided.py sees into; those in C it does not.
+GUIDED = ("pth_file", "caffemodel", "h5", "npz", "mat")
