@@ -135,7 +135,7 @@ def ablated(config: Config, name: str, ablation: Ablation) -> Config:
         config lacks the stage.
     """
     check_choice("config.stages", ablation.stage, tuple(config.stages))
-    if name == _BASE or "/" in name:
+    if name in (_BASE, "", "..") or Path(name).name != name:
         raise InputError(
             f"ablations: expected the name of a folder other than '{_BASE}', "
             f"got {name!r}"
