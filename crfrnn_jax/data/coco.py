@@ -65,7 +65,9 @@ class Instance(NamedTuple):
     segmentation: Any
 
 
-def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def load_coco(
+    config: Any, key: str, splits: Iterable[str], make: bool = True
+) -> SegmentationData:
     """Opens COCO 2014 in VOC's classes, and prepares its masks first.
 
     Args:
@@ -76,6 +78,7 @@ def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         `val`.
       key: the config's own key, for messages.
       splits: "train", "val" or both.
+      make: whether to prepare masks that are not there.
 
     Returns:
       The data set, of these splits.
@@ -104,7 +107,7 @@ def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         }
         items = _listed(root / images, root / annotations, config, key, split)
         sources[split] = prepare(
-            config.prepared_dir, made_from, items, len(CLASS_NAMES)
+            config.prepared_dir, made_from, items, len(CLASS_NAMES), make
         )
         check_count(key, config.counts, split, len(sources[split]))
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)

@@ -11,7 +11,7 @@ from crfrnn_jax.data.dataset import SegmentationData
 from crfrnn_jax.sections import Check, at_least, check_section, section, text, texts
 
 
-def load_dataset(config: Any) -> SegmentationData:
+def load_dataset(config: Any, *, make: bool = True) -> SegmentationData:
     """Loads the data set that a config asks for, and makes or checks it first.
 
     Args:
@@ -21,6 +21,8 @@ def load_dataset(config: Any) -> SegmentationData:
         `class_names` and `ignore_label`. For "voc2012", "sbd", "coco2014",
         "pascal_context" and "mixture": see `load_...` of the modules `voc`, `sbd`,
         `coco`, `context` and `mixture`.
+      make: whether to prepare what is not there, in the folders that the config names;
+        otherwise that is an error.
 
     Returns:
       The data set.
@@ -30,10 +32,12 @@ def load_dataset(config: Any) -> SegmentationData:
       FileNotFoundError: a folder or file is missing; the message names it.
     """
     check_data("config.data", config)
-    return _load(_LOADERS, config, "config.data", ("train", "val"))
+    return _load(_LOADERS, config, "config.data", ("train", "val"), make)
 
 
-def _load_shapes(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def _load_shapes(
+    config: Any, key: str, splits: Iterable[str], make: bool
+) -> SegmentationData:
     del key, splits  # both are made at once
     variant = shapes.ShapesConfig(
         num_train=config.num_train,
@@ -41,12 +45,14 @@ def _load_shapes(config: Any, key: str, splits: Iterable[str]) -> SegmentationDa
         size=config.size,
         seed=config.seed,
     )
-    sources = shapes.prepare_shapes(variant, config.dir or _cache_dir())
+    sources = shapes.prepare_shapes(variant, config.dir or _cache_dir(), make)
     return SegmentationData(scenes.CLASS_NAMES, scenes.IGNORE_LABEL, sources)
 
 
-def _load_folder(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
-    del splits  # both are checked at once
+def _load_folder(
+    config: Any, key: str, splits: Iterable[str], make: bool
+) -> SegmentationData:
+    del splits, make  # both are checked at once, and nothing is made
     if not config.dir:
         raise InputError(f"{key}.dir: expected the folder of the images, got none")
     names = tuple(config.class_names)
@@ -54,11 +60,13 @@ def _load_folder(config: Any, key: str, splits: Iterable[str]) -> SegmentationDa
     return SegmentationData(names, config.ignore_label, sources)
 
 
-def _load_mixture(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def _load_mixture(
+    config: Any, key: str, splits: Iterable[str], make: bool
+) -> SegmentationData:
     del splits  # what is trained on depends on both
 
     def load_part(part: Any, part_key: str, part_splits: Iterable[str]):
-        return _load(_PREPARED, part, part_key, part_splits)
+        return _load(_PREPARED, part, part_key, part_splits, make)
 
     return mixture.load_mixture(config, key, load_part)
 
@@ -67,7 +75,7 @@ class _Loader(NamedTuple):
     """The keys that a data set's config has, and what opens it."""
 
     keys: dict[str, Check]
-    load: Callable[[Any, str, Iterable[str]], SegmentationData]
+    load: Callable[[Any, str, Iterable[str], bool], SegmentationData]
 
 
 # Numbers of images, of which each data set reads those that it knows.
@@ -136,10 +144,14 @@ def _check(loaders: dict[str, _Loader], config: Any, key: str) -> None:
 
 
 def _load(
-    loaders: dict[str, _Loader], config: Any, key: str, splits: Iterable[str]
+    loaders: dict[str, _Loader],
+    config: Any,
+    key: str,
+    splits: Iterable[str],
+    make: bool,
 ) -> SegmentationData:
     _check(loaders, config, key)
-    return loaders[config.name].load(config, key, splits)
+    return loaders[config.name].load(config, key, splits, make)
 
 
 def _cache_dir() -> Path:

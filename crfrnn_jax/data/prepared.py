@@ -82,6 +82,7 @@ def prepare(
     made_from: Mapping[str, Any],
     items: Iterable[Item],
     num_labels: int,
+    make: bool = True,
 ) -> PreparedSource:
     """Makes the masks of a split unless that was done before, and opens it.
 
@@ -92,6 +93,7 @@ def prepare(
       items: the examples in their order; iterated over only if there is something to
         make, so that a generator may read a long list then.
       num_labels: masks hold indices below this, or IGNORE_LABEL.
+      make: whether to make them if they are not there.
 
     Returns:
       The examples, less those left out.
@@ -99,7 +101,8 @@ def prepare(
     Raises:
       ValueError: a file cannot be read or used, or an image is of another size, in
         bytes, than when it was prepared; the message names it.
-      FileNotFoundError: an image of a prepared split is gone; the message names it.
+      FileNotFoundError: an image of a prepared split is gone, or nothing is prepared,
+        nor to be; the message names it.
     """
     made_from = {**made_from, "version": _VERSION}
     identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode())
@@ -108,6 +111,8 @@ def prepare(
     folder = root / made_from["data_set"] / split
     examples = _open(folder)
     if examples is None:
+        if not make:
+            raise FileNotFoundError(f"{folder}: expected prepared masks, got none")
         examples = _make(folder, made_from, list(items), num_labels)
     return PreparedSource(examples)
 

@@ -12,9 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, naming
+from crfrnn_jax.data import SegmentationData, load_dataset
 from crfrnn_jax.models import BACKBONES
 from crfrnn_jax.training.configuration import Config, check_config, check_sections
-from crfrnn_jax.training.same_run import take_places
+from crfrnn_jax.training.same_run import places, take_places
 
 
 def network_config(
@@ -71,6 +72,30 @@ def evaluation_config(
     with naming(path):
         check_sections(config, ("eval", "postprocessing"))
     return config
+
+
+def evaluation_data(config: Config, override: Config | None) -> SegmentationData:
+    """The data set of an evaluation, prepared only in folders that the user names.
+
+    Args:
+      config: what `evaluation_config` made.
+      override: the user's own config, or None.
+
+    Raises:
+      FileNotFoundError: it is not prepared, and only a checkpoint says where it might
+        be.
+      ValueError: as `load_dataset`.
+    """
+    make = override is not None and places(config.data) == places(override.data)
+    try:
+        return load_dataset(config.data, make=make)
+    except FileNotFoundError as error:
+        if make:
+            raise
+        raise FileNotFoundError(
+            f"{error}; nothing is made in a folder that only a checkpoint names: name "
+            "it yourself, --config=FILE --config.data.dir=FOLDER"
+        ) from error
 
 
 def _checked(

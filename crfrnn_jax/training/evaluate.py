@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crfrnn_jax.checks import InputError
-from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
+from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.evaluation.panels import save_panels
 from crfrnn_jax.evaluation.prediction import (
     CRFSetting,
@@ -20,7 +20,7 @@ from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trim
 from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.training.carried import evaluation_config
+from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.networks import check_params
@@ -72,7 +72,7 @@ def evaluate(
     metas = [meta for _, meta in loaded.values()]
     _check_one_run(metas)
     config = evaluation_config(next(iter(paths.values())), metas[0], override)
-    data = load_dataset(config.data)
+    data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
     for row, (params, _) in loaded.items():
         check_params(paths[row], model, params)

@@ -44,6 +44,17 @@ def take_places(data: Config, other: Config) -> None:
             data[key] = given or value
 
 
+def places(data: Config) -> list[str]:
+    """The folders that a data set's config names, of its parts, too."""
+    found = []
+    for key, value in sorted(data.items()):
+        if isinstance(value, ConfigDict):
+            found += places(value)
+        elif key in _PLACES:
+            found.append(value)
+    return found
+
+
 def _is_place(path: str) -> bool:
     return path.startswith("config.data.") and path.split(".")[-1] in _PLACES
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from crfrnn_jax.checks import InputError, check_at_least
-from crfrnn_jax.data import eval_examples, load_dataset
+from crfrnn_jax.data import eval_examples
 from crfrnn_jax.evaluation.prediction import CRFSetting, unary_of
 from crfrnn_jax.evaluation.search import (
     Found,
@@ -15,7 +15,7 @@ from crfrnn_jax.evaluation.search import (
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
-from crfrnn_jax.training.carried import evaluation_config
+from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.networks import check_params
@@ -68,7 +68,7 @@ def tune(
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)
     config = evaluation_config(Path(checkpoint), meta, override)
-    data = load_dataset(config.data)
+    data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
     check_params(Path(checkpoint), model, params)
     images = min(config.postprocessing.train_images, len(data.splits["train"]))

@@ -15,6 +15,7 @@ from small_networks import save_checkpoint, save_image
 
 from configs import shapes
 from crfrnn_jax import predict
+from crfrnn_jax.data import load_dataset
 from crfrnn_jax.data.scenes import CLASS_NAMES
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import CheckpointError, load_for_evaluation
@@ -65,6 +66,10 @@ def strangers(tmp_path, monkeypatch):
     sys.modules.pop(MODULE, None)
 
 
+def draw_scenes(path):
+    load_dataset(ConfigDict(load_for_evaluation(path)[1]["config"]["data"]))
+
+
 def own_config(name):
     config = shapes.get_config()
     config.model = ConfigDict({"name": name})
@@ -107,6 +112,7 @@ def test_a_config_of_ones_own_that_names_the_class_is_trust(strangers, tmp_path)
     change_meta(strangers, put("config.data.num_val", 1))
     change_meta(strangers, put("config.data.size", 32))
     override = own_config(CLASS)
+    override.data.dir = str(tmp_path / "data")
     override.eval.panels = 1
     evaluate(None, strangers, tmp_path / "results", override=override)
     assert MODULE in sys.modules
@@ -191,6 +197,7 @@ def test_evaluation_names_the_difference_of_parameters(tmp_path):
     change_meta(path, put("config.data.dir", str(tmp_path / "data")))
     for key in ("num_train", "num_val"):
         change_meta(path, put(f"config.data.{key}", 1))
+    draw_scenes(path)
     message = r"another shape: backbone/Conv_1/kernel \(expected \[3, 3, 8, 16\]"
     with pytest.raises(ValueError, match=message):
         evaluate(None, path, tmp_path / "results")
@@ -233,11 +240,45 @@ def test_arrays_that_the_folder_can_not_hold_are_refused(tmp_path):
         load_for_evaluation(path)
 
 
+def test_no_array_lies_outside_of_the_folder(tmp_path):
+    path, _, _ = save_checkpoint(tmp_path, "plain")
+    (path / "params" / "manifest.ocdbt").unlink()
+    file = path / "params" / "_METADATA"
+    metadata = json.loads(file.read_text())
+    metadata["use_ocdbt"] = False
+    up = "../" * 4 + "outside"
+    (first, *_) = metadata["tree_metadata"].values()
+    first["key_metadata"] = [{"key": key, "key_type": 2} for key in (up, "secret")]
+    metadata["tree_metadata"] = {str((up, "secret")): first}
+    file.write_text(json.dumps(metadata))
+    store = tmp_path / "outside.secret"
+    store.mkdir()
+    array = {"zarr_format": 2, "shape": [4], "chunks": [4], "dtype": "<f4"}
+    array |= {"compressor": None, "fill_value": 0, "filters": None, "order": "C"}
+    (store / ".zarray").write_text(json.dumps(array))
+    with pytest.raises(CheckpointError, match="Invalid file path"):
+        load_for_evaluation(path)
+
+
+def test_no_data_is_made_where_only_a_checkpoint_says(tmp_path):
+    path, _, _ = save_checkpoint(tmp_path, "end_to_end", labels=LABELS)
+    change_meta(path, put("config.data.dir", str(tmp_path / "data")))
+    told = r"nothing is made in a folder that only a checkpoint names"
+    elsewhere = shapes.get_config()
+    for override in (None, elsewhere):
+        with pytest.raises(FileNotFoundError, match=told):
+            evaluate(None, path, tmp_path / "results", override=override)
+        with pytest.raises(FileNotFoundError, match=told):
+            tune(path, tmp_path / "out.txt", GRID, **SEARCH, override=override)
+    assert not (tmp_path / "data").exists()
+
+
 def test_results_are_not_written_through_links(tmp_path):
     path, _, _ = save_checkpoint(tmp_path, "end_to_end", labels=LABELS)
     change_meta(path, put("config.data.dir", str(tmp_path / "data")))
     for key in ("num_train", "num_val", "size"):
         change_meta(path, put(f"config.data.{key}", 32 if key == "size" else 1))
+    draw_scenes(path)
     results, outside = tmp_path / "results", tmp_path / "outside"
     results.mkdir()
     outside.write_text("as it was")
