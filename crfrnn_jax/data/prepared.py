@@ -30,6 +30,7 @@ from PIL import Image
 from rich.progress import track
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.data.dataset import NotPreparedError
 from crfrnn_jax.data.folder import read_image, read_mask
 from crfrnn_jax.writing import write_json, write_whole
 
@@ -101,8 +102,8 @@ def prepare(
     Raises:
       ValueError: a file cannot be read or used, or an image is of another size, in
         bytes, than when it was prepared; the message names it.
-      FileNotFoundError: an image of a prepared split is gone, or nothing is prepared,
-        nor to be; the message names it.
+      FileNotFoundError: an image of a prepared split is gone; the message names it.
+      NotPreparedError: nothing is prepared, nor to be.
     """
     made_from = {**made_from, "version": _VERSION}
     identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode())
@@ -112,7 +113,7 @@ def prepare(
     examples = _open(folder)
     if examples is None:
         if not make:
-            raise FileNotFoundError(f"{folder}: expected prepared masks, got none")
+            raise NotPreparedError(f"{folder}: expected prepared masks, got none")
         examples = _make(folder, made_from, list(items), num_labels)
     return PreparedSource(examples)
 

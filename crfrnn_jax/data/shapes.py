@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from crfrnn_jax.checks import InputError, check_at_least
+from crfrnn_jax.data.dataset import NotPreparedError
 from crfrnn_jax.data.scenes import CLASS_NAMES, make_scene
 
 
@@ -119,7 +120,7 @@ def prepare_shapes(
       The sources "train" and "val".
 
     Raises:
-      FileNotFoundError: they are not there, and not to be drawn.
+      NotPreparedError: they are not there, and not to be drawn.
       ValueError: what is stored is damaged; the message names the folder to remove.
     """
     options = {"config": config, "data_dir": data_dir, "file_format": "array_record"}
@@ -131,7 +132,7 @@ def prepare_shapes(
             Shapes(**options).download_and_prepare()
     builder: Any = Shapes(**options)
     if not make and not Path(builder.data_dir).is_dir():
-        raise FileNotFoundError(f"{builder.data_dir}: expected drawn scenes, got none")
+        raise NotPreparedError(f"{builder.data_dir}: expected drawn scenes, got none")
     try:
         sources = {
             split: ShapesSource(builder.as_data_source(split), split)

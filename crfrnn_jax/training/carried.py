@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, naming
 from crfrnn_jax.data import SegmentationData, load_dataset
+from crfrnn_jax.data.dataset import NotPreparedError
 from crfrnn_jax.models import BACKBONES
 from crfrnn_jax.training.configuration import Config, check_config, check_sections
 from crfrnn_jax.training.same_run import places, take_places
@@ -82,17 +83,14 @@ def evaluation_data(config: Config, override: Config | None) -> SegmentationData
       override: the user's own config, or None.
 
     Raises:
-      FileNotFoundError: it is not prepared, and only a checkpoint says where it might
-        be.
+      NotPreparedError: it is not there, and only a checkpoint says where it might be.
       ValueError: as `load_dataset`.
     """
     make = override is not None and places(config.data) == places(override.data)
     try:
         return load_dataset(config.data, make=make)
-    except FileNotFoundError as error:
-        if make:
-            raise
-        raise FileNotFoundError(
+    except NotPreparedError as error:
+        raise NotPreparedError(
             f"{error}; nothing is made in a folder that only a checkpoint names: name "
             "it yourself, --config=FILE --config.data.dir=FOLDER"
         ) from error
