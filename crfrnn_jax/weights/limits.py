@@ -42,7 +42,7 @@ class Budget:
         """Takes an array's bytes off, or raises ValueError if the file is too small."""
         self._left -= nbytes
         if self._left < 0:
-            raise ValueError(f"{name} claims more bytes than so few can hold")
+            raise ValueError(f"{name} claims more bytes than such a file can hold")
 
 
 def check_dims(name: str, shape: tuple[int, ...]) -> int:

@@ -236,7 +236,7 @@ def test_arrays_that_the_folder_can_not_hold_are_refused(tmp_path):
     array = {"zarr_format": 2, "shape": [2**40], "chunks": [2**20], "dtype": "<f4"}
     array |= {"compressor": None, "fill_value": 0, "filters": None, "order": "C"}
     (store / ".zarray").write_text(json.dumps(array))
-    with pytest.raises(CheckpointError, match=r"claims more bytes than so few"):
+    with pytest.raises(CheckpointError, match=r"claims more bytes than such a file"):
         load_for_evaluation(path)
 
 

@@ -1,8 +1,11 @@
+import copy
 import math
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import (
@@ -17,6 +20,7 @@ from configs import (
     voc_fcn16s,
     voc_fcn32s,
 )
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import load_dataset
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.configuration import check_config
@@ -156,6 +160,41 @@ def test_names_the_key_whose_value_is_of_another_type(key, value, message):
     part[last] = value
     with pytest.raises(ValueError, match=f"^{message}"):
         check_config(ConfigDict(config))
+
+
+def _places_in(tree, path=()):
+    """The paths of all sections and values of a nested dict."""
+    for key, value in tree.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from _places_in(value, (*path, key))
+
+
+SHAPES = shapes.get_config().to_dict()
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from(["a", "name", "steps"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(_places_in(SHAPES))), JUNK)
+def test_no_value_whatever_leads_to_another_error(path, value):
+    config = copy.deepcopy(SHAPES)
+    part = config
+    for section in path[:-1]:
+        part = part[section]
+    part[path[-1]] = value
+    message = "config."
+    try:
+        check_config(ConfigDict(config))
+    except InputError as error:
+        message = str(error)
+    assert message.startswith("config.")
 
 
 @pytest.mark.parametrize(
