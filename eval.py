@@ -4,7 +4,8 @@ python eval.py --workdir=runs/shapes
 python eval.py --checkpoint=runs/shapes/checkpoints/end_to_end/500
 
 With --config=FILE, and --config.key=value, the config's `eval`, `postprocessing` and
-the folders of `data` stand in for those of the training.
+the folders of `data` stand in for those of the training. It is needed if the network's
+class is one of your own: a checkpoint alone makes nothing be imported.
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from crfrnn_jax.models import BACKBONES
 from crfrnn_jax.processes import is_first
 from crfrnn_jax.training.command_line import define_process_flags, parse_flags
 from crfrnn_jax.training.console import errors_in_one_line, set_up_console
@@ -38,11 +39,19 @@ def _what_to_evaluate() -> str:
     """The whole run, or its last checkpoint if there is no row of the table yet."""
     stages = CONFIG.value.stages
     if {"plain", "end_to_end"} & set(stages):
-        return f"--workdir={WORKDIR.value}"
+        return f"--workdir={WORKDIR.value}{_who_is_trusted()}"
     last, steps = stages[-1], CONFIG.value[stages[-1]].steps
     return (
         f"--checkpoint={Path(WORKDIR.value or '') / 'checkpoints' / last / str(steps)}"
+        f"{_who_is_trusted()}"
     )
+
+
+def _who_is_trusted() -> str:
+    """The config, by which a network of the user's own is known as such."""
+    if CONFIG.value.model.name in BACKBONES:
+        return ""
+    return f" --config={config_flags.get_config_filename(flags.FLAGS['config'])}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ python eval.py --workdir=runs/shapes --config=configs/shapes.py --flagfile=tuned
 
 The same command goes on where one that was stopped left off. With --config=FILE, and
 --config.key=value, the config's `eval`, `postprocessing` and the folders of `data`
-stand in for those of the training: --config.postprocessing.train_images=100.
+stand in for those of the training: --config.postprocessing.train_images=100. It is
+needed if the network's class is one of your own.
 """
 
 from pathlib import Path

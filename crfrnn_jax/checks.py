@@ -4,8 +4,10 @@ Only facts that are known while tracing are checked: ranks, sizes, dtypes, and t
 values of arguments that are not traced. They cost nothing at run time.
 """
 
+import contextlib
+import difflib
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,15 @@ class InputError(ValueError):
       ...     print(error)
       num_labels: expected at least 1, got 0
     """
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Puts a file's name before the message of an InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_shape(
@@ -214,7 +225,11 @@ def check_number(
       holds: the condition, False for NaN.
     """
     is_number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not is_number or not holds(float(value)):
+    try:
+        is_so = is_number and not isinstance(value, bool) and holds(float(value))
+    except OverflowError:  # an integer beyond all floats
+        is_so = False
+    if not is_so:
         raise InputError(f"{name}: expected a number {expected}, got {shown(value)}")
 
 
@@ -260,6 +275,17 @@ def check_keys(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
     for key in keys:
         if key not in mapping:
             raise InputError(f"{name}.{key}: expected a value, got none")
+
+
+def check_no_others(name: str, mapping: Mapping, keys: Iterable[str]) -> None:
+    """Raises InputError if the mapping, of that name, has keys besides these."""
+    known = sorted(keys)
+    for key in mapping:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        way_out = f"did you mean {near[0]!r}?" if near else f"there are {known}"
+        raise InputError(f"{name}.{key}: expected a key that is known; {way_out}")
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -5,24 +5,19 @@ network, "crf/compatibility", and whose meta holds the layer's attributes. So a 
 may start from it as well (`config.init.file`).
 """
 
-import dataclasses
 import os
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from crfrnn_jax.checks import InputError, shown
+from crfrnn_jax.attributes import attributes_of, fits
+from crfrnn_jax.checks import InputError, naming, shown
 from crfrnn_jax.layers import CRFRNN, check_variables
 from crfrnn_jax.weights import load_weights, save_weights
 from crfrnn_jax.weights.limits import reading
 
 _PREFIX = "crf/"
-# The layer's attributes and their types.
-ATTRIBUTES: dict[str, Any] = {
-    field.name: field.type
-    for field in dataclasses.fields(CRFRNN)
-    if field.name not in ("parent", "name")
-}
+_ATTRIBUTES = attributes_of(CRFRNN)
 
 
 class SavedCRF(NamedTuple):
@@ -72,11 +67,11 @@ def save_crf(
     if not isinstance(layer, CRFRNN):
         raise InputError(f"layer: expected CRFRNN, got {type(layer).__name__}")
     check_variables("variables", layer, variables)
-    attributes = {name: _plain(getattr(layer, name)) for name in ATTRIBUTES}
+    attributes = {name: _plain(getattr(layer, name)) for name in _ATTRIBUTES}
     for name, value in attributes.items():
-        if not _fits(value, ATTRIBUTES[name]):
+        if not fits(value, _ATTRIBUTES[name]):
             raise InputError(
-                f"layer.{name}: expected {ATTRIBUTES[name]}, got {shown(value)}"
+                f"layer.{name}: expected {_ATTRIBUTES[name]}, got {shown(value)}"
             )
     tensors = {
         _PREFIX + name: np.asarray(value, np.float32)
@@ -118,8 +113,8 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
             f"{path}: expected a CRF that fit.py or save_crf wrote, got the weights of "
             f"a network, {', '.join(list(tensors)[:3])}"
         )
-    differing = attributes.keys() ^ ATTRIBUTES.keys() or {
-        name for name, kind in ATTRIBUTES.items() if not _fits(attributes[name], kind)
+    differing = attributes.keys() ^ _ATTRIBUTES.keys() or {
+        name for name, kind in _ATTRIBUTES.items() if not fits(attributes[name], kind)
     }
     if differing:
         raise InputError(
@@ -133,23 +128,6 @@ def load_crf(path: str | os.PathLike[str]) -> SavedCRF:
         )
     params = {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
     saved = SavedCRF(CRFRNN(**attributes), {"params": params})
-    with reading(path, "a CRF"):
-        try:
-            check_variables("its tensors", *saved)
-        except InputError as error:  # of an attribute's own name
-            raise InputError(f"{path}: {error}") from error
+    with reading(path, "a CRF"), naming(path):  # errors may be of an attribute's name
+        check_variables("its tensors", *saved)
     return saved
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value that JSON holds is of an attribute's type."""
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
-    if get_args(kind):
-        return any(_fits(value, part) for part in get_args(kind))
-    if kind is float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) < 1e30
-    if kind is int:
-        return type(value) is int and abs(value) < 2**31
-    return type(value) is kind

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import voc_test_images
-from crfrnn_jax.data.folder import allow_large_images
 from crfrnn_jax.data.voc import CLASS_NAMES
 from crfrnn_jax.evaluation.files import (
     Target,
@@ -48,7 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parse(arguments)
     set_up_console()
-    allow_large_images()
     with errors_in_one_line(_PROGRAM):
         check_folder("--out", options.out)
         targets = _targets(options)
@@ -60,7 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"no image is missing: {options.out}")
             return 0
         network = load_network(
-            options.weights, form=options.input, num_iterations=options.iterations
+            options.weights,
+            form=options.input,
+            num_iterations=options.iterations,
+            backbone=options.backbone,
         )
         if options.voc_test:
             _check_voc(options.weights, network)
@@ -102,6 +103,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--input",
         choices=INPUTS,
         help="as the authors (the default for published weights), or any size",
+    )
+    add(
+        "--backbone",
+        metavar="MODULE:CLASS",
+        help="of a checkpoint's network that is not one of this package's: imported, "
+        "and so run",
     )
     add("--iterations", type=int, metavar="N", help="of the CRF; by default 10")
     add("--probabilities", action="store_true", help="write them as .npy, too")

@@ -1,7 +1,9 @@
-"""Files that are whole or not there, whenever a run is stopped."""
+"""Files that are whole or not there, whenever a run is stopped, and their names."""
 
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,16 @@ def check_folder(name: str, folder: Path) -> None:
             return
         if place.exists():
             raise InputError(f"{name}: expected a folder, got the file {place}")
+
+
+def print_any_name() -> None:
+    r"""Lets `print` take names of files that are no text: what is none becomes \udcff.
+
+    Without, it stops a program on a name in another encoding, after the work is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

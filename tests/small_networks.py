@@ -41,18 +41,18 @@ def save_network(path, layout, *, labels=3, stride=8, change=lambda tensors: Non
     return model, params
 
 
-def save_checkpoint(workdir, stage, **crf):
+def save_checkpoint(workdir, stage, *, labels=5, **crf):
     """A checkpoint as a run of the default config, shrunk, would write it."""
     config = shapes.get_config()
     config.model.update(widths=(8, 8), blocks=(0, 0), num_skips=1)
     config.crf.update(method="exact", **crf)
     config.eval.update(num_iterations=3, multiple_of=16)
-    model = build_segmenter(config, 5)
+    model = build_segmenter(config, labels)
     params = random_params(model)
     state = TrainState(params, {}, jax.random.key(0), jnp.asarray(7))
     checkpoints = StageCheckpoints(workdir, stage)
     meta = {"config": config.to_dict(), "stage": stage, "data": ""}
-    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(5)]})
+    checkpoints.save(state, meta | {"class_names": [str(i) for i in range(labels)]})
     checkpoints.close()
     return workdir / "checkpoints" / stage / "7", model, params
 

@@ -294,6 +294,20 @@ def test_the_command_predicts_by_tiles(tmp_path):
     )
 
 
+def test_files_that_are_replaced_are_not_written_through_links(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("as it was")
+    save_image(tmp_path / "a.png", 8, 8)
+    (target,) = targets_by_stem([tmp_path / "a.png"], tmp_path / "o")
+    for path in (target.labels, target.overlay):
+        path.parent.mkdir(parents=True)
+        path.symlink_to(outside)
+    assert predict_files(by_brightness, [target], report=pytest.fail) == []
+    assert outside.read_text() == "as it was"
+    assert not target.labels.is_symlink()
+    assert not target.overlay.is_symlink()
+
+
 @pytest.fixture
 def made_up_devkit(tmp_path, monkeypatch):
     """VOC's tree with three test images, and networks smaller than VGG-16."""

@@ -25,6 +25,7 @@ from pycocotools import mask as rle_masks
 
 from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.data.dataset import SegmentationData
+from crfrnn_jax.data.decoding import MOST_PIXELS
 from crfrnn_jax.data.placed import check_count, digest_file, find_root
 from crfrnn_jax.data.prepared import IGNORE_LABEL, Item, prepare
 from crfrnn_jax.data.voc import CLASS_NAMES
@@ -64,7 +65,9 @@ class Instance(NamedTuple):
     segmentation: Any
 
 
-def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def load_coco(
+    config: Any, key: str, splits: Iterable[str], make: bool = True
+) -> SegmentationData:
     """Opens COCO 2014 in VOC's classes, and prepares its masks first.
 
     Args:
@@ -75,6 +78,7 @@ def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         `val`.
       key: the config's own key, for messages.
       splits: "train", "val" or both.
+      make: whether to prepare masks that are not there.
 
     Returns:
       The data set, of these splits.
@@ -103,7 +107,7 @@ def load_coco(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         }
         items = _listed(root / images, root / annotations, config, key, split)
         sources[split] = prepare(
-            config.prepared_dir, made_from, items, len(CLASS_NAMES)
+            config.prepared_dir, made_from, items, len(CLASS_NAMES), make
         )
         check_count(key, config.counts, split, len(sources[split]))
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)
@@ -136,21 +140,70 @@ def draw_mask(
 
 
 def _encode(segmentation: Any, height: int, width: int) -> Any:
-    """Polygons or run lengths as pycocotools holds them."""
+    """Polygons or run lengths as pycocotools holds them, which itself checks nothing.
+
+    Points far out, and runs beyond the last pixel, would be written out of its memory.
+    """
     if isinstance(segmentation, list):
-        # pycocotools would take four numbers for a box.
-        if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
+        for polygon in segmentation:
+            # pycocotools would take four numbers for a box.
+            if len(polygon) < 6 or len(polygon) % 2:
+                raise InputError("expected polygons of three points or more")
+            _check_points(polygon, height, width)
+        if not segmentation:
             raise InputError("expected polygons of three points or more")
         return rle_masks.merge(rle_masks.frPyObjects(segmentation, height, width))
     if list(segmentation["size"]) != [height, width]:
         raise InputError(
             f"expected runs of size {[height, width]}, got {segmentation['size']}"
         )
-    if not isinstance(segmentation["counts"], list):
-        return segmentation
-    if sum(segmentation["counts"]) != height * width:
+    counts = segmentation["counts"]
+    if not isinstance(counts, list):
+        counts = _uncompressed(counts)
+    if any(type(run) is not int or run < 0 for run in counts):
+        raise InputError("expected runs of 0 pixels or more")
+    if sum(counts) != height * width:
         raise InputError(f"expected runs of {height * width} pixels in all")
-    return rle_masks.frPyObjects(segmentation, height, width)
+    runs: Any = {"size": [height, width], "counts": counts}
+    return rle_masks.frPyObjects(runs, height, width)
+
+
+def _check_points(polygon: Sequence[float], height: int, width: int) -> None:
+    """Raises InputError unless a polygon lies in the image, or at least not far out."""
+    furthest = 2 * max(height, width)
+    for number in polygon:
+        if not -furthest <= number <= furthest:
+            raise InputError(
+                f"expected points of the image's {height} x {width} pixels, got "
+                f"{number}"
+            )
+
+
+def _uncompressed(text: str | bytes) -> list[int]:
+    """The runs of COCO's compressed form.
+
+    Five bits a character, the lowest first; the sixth says that more follow, and the
+    highest of the last is the sign. From the third run on, they are differences to the
+    run before the last.
+    """
+    codes = text.encode() if isinstance(text, str) else text
+    runs: list[int] = []
+    value, shift = 0, 0
+    for code in codes:
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise InputError("expected runs in COCO's compressed form")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, shift = 0, 0
+    if shift:
+        raise InputError("expected runs in COCO's compressed form, whole")
+    return runs
 
 
 def _listed(
@@ -160,7 +213,9 @@ def _listed(
     content = _read_json(annotations)
     try:
         items = _items(content, images, annotations, config.min_pixels)
-    except (AttributeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{annotations}: expected COCO's instances, got: {error!r}"
         ) from error
@@ -171,7 +226,7 @@ def _listed(
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected whole JSON, got: {error}") from error
 
 
@@ -194,6 +249,12 @@ def _items(
             instances[annotation["image_id"]].append(
                 Instance(label, bool(annotation["iscrowd"]), annotation["segmentation"])
             )
+    names = [image["file_name"] for image in content["images"]]
+    for name in names:
+        if not name or Path(name).name != name:
+            raise InputError(f"{annotations}: expected names of files, got {name!r}")
+    if len({Path(name).stem for name in names}) < len(names):
+        raise InputError(f"{annotations}: expected each image once")
     return [
         Item(
             Path(image["file_name"]).stem,
@@ -215,6 +276,10 @@ def _make_mask(
     instances: Sequence[Instance], height: int, width: int, min_pixels: int, where: str
 ) -> NDArray[np.uint8] | None:
     """The mask, or None if too few of its pixels have a class."""
+    if not (height > 0 and width > 0 and height * width <= MOST_PIXELS):
+        raise InputError(
+            f"{where}: expected at most {MOST_PIXELS} pixels, got {width} x {height}"
+        )
     try:
         mask = draw_mask(instances, height, width)
     except Exception as error:  # what pycocotools raises of a bad annotation varies

@@ -52,7 +52,9 @@ and unpack them in the folder that `voc_dir` is to name ("" is `dir`):
   VOCdevkit/VOC2010/ImageSets/Main/{train,val}.txt"""
 
 
-def load_context(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def load_context(
+    config: Any, key: str, splits: Iterable[str], make: bool = True
+) -> SegmentationData:
     """Opens Pascal Context with its 59 classes, and prepares its masks first.
 
     Args:
@@ -61,6 +63,7 @@ def load_context(config: Any, key: str, splits: Iterable[str]) -> SegmentationDa
         `counts` of the splits, 0 for any.
       key: the config's own key, for messages.
       splits: "train", "val" or both.
+      make: whether to prepare masks that are not there.
 
     Returns:
       The data set, of these splits.
@@ -105,7 +108,7 @@ def load_context(config: Any, key: str, splits: Iterable[str]) -> SegmentationDa
             for name in names
         ]
         sources[split] = prepare(
-            config.prepared_dir, made_from, items, len(CLASS_NAMES)
+            config.prepared_dir, made_from, items, len(CLASS_NAMES), make
         )
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)
 

@@ -16,6 +16,10 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+class NotPreparedError(FileNotFoundError):
+    """A data set would have to be prepared first, and was not to be."""
+
+
 class SegmentationData(NamedTuple):
     """A data set.
 

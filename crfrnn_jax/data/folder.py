@@ -1,15 +1,14 @@
 """Image folders: `dir/{train,val}/{images,labels}/`, paired by file stem.
 
-Any format that Pillow reads will do. A mask is grey or palette, and the stored index is
-the label: a palette's colours are for the eye only. Images and masks alike are turned
-as their EXIF orientation says.
+Any format that Pillow reads will do, but EPS. A mask is grey or palette, and the stored
+index is the label: a palette's colours are for the eye only. Images and masks alike are
+turned as their EXIF orientation says.
 
 Every file is read once before training starts, because a bad mask found hours into a
 run, or trained on unnoticed, costs more than the seconds this takes.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from crfrnn_jax.checks import InputError, check_at_least
+from crfrnn_jax.data.decoding import opened, readable_endings
 
 _MASK_MODES = ("L", "P", "I;16", "I;16B", "I")
 # Grey of under 8 bits: Pillow scales 2 and 4 bits to 0..255 and 1 bit not, so that
@@ -85,14 +85,6 @@ def open_folder(
     return {split: FolderSource(pairs) for split, pairs in splits.items()}
 
 
-def allow_large_images() -> None:
-    """Stops Pillow's warnings of large images; those above 179 megapixels it refuses.
-
-    For command lines, as it changes how the whole process warns.
-    """
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
 def read_image(path: Path, *, turn: bool = True) -> NDArray[np.uint8]:
     """Reads an image as uint8 [height, width, 3]; transparency is dropped.
 
@@ -101,7 +93,7 @@ def read_image(path: Path, *, turn: bool = True) -> NDArray[np.uint8]:
       turn: as its EXIF orientation says; otherwise the pixels come as they are stored.
 
     Raises:
-      ValueError: naming the file, if it cannot be read or holds floats.
+      ValueError: naming the file, if it cannot be read, holds floats or is too large.
     """
     image, _ = _open(path, turn)
     if image.mode == "F":
@@ -117,7 +109,8 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     """Reads a mask's stored indices as int32 [height, width].
 
     Raises:
-      ValueError: naming the file, if it cannot be read or is neither grey nor palette.
+      ValueError: naming the file, if it cannot be read, is neither grey nor palette, or
+        is too large.
     """
     mask, stored = _open(path)
     if mask.mode not in _MASK_MODES or stored.startswith(_PACKED_GREY):
@@ -130,15 +123,12 @@ def read_mask(path: Path) -> NDArray[np.int32]:
 
 def _open(path: Path, turn: bool = True) -> tuple[Image.Image, str]:
     """Decodes a file; also returns the pixel format within the file."""
-    try:
-        with Image.open(path) as image:
-            stored = image.tile[0][3] if image.tile else image.mode
-            if isinstance(stored, tuple):  # TIFF: the pixel format leads
-                stored = stored[0]
-            image.load()
-            return ImageOps.exif_transpose(image) if turn else image, str(stored)
-    except Exception as error:  # Pillow's decoders raise a dozen unrelated types
-        raise InputError(f"{path}: expected a readable image, got: {error}") from error
+    with opened(path) as image:
+        stored = image.tile[0][3] if image.tile else image.mode
+        if isinstance(stored, tuple):  # TIFF: the pixel format leads
+            stored = stored[0]
+        image.load()
+        return ImageOps.exif_transpose(image) if turn else image, str(stored)
 
 
 def _pair_files(split: Path) -> list[Pair]:
@@ -157,7 +147,7 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder}: expected a folder of images, got none")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in Image.registered_extensions():
+        if path.suffix.lower() not in readable_endings():
             continue
         if path.stem in files:
             raise InputError(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from crfrnn_jax.checks import InputError, check_at_least, check_keys
+from crfrnn_jax.data.matlab import read_matrix
 
 
 def find_root(
@@ -118,18 +118,19 @@ def read_matlab(path: Path, name: str, field: str | None = None) -> np.ndarray:
         raise FileNotFoundError(f"{path}: expected a .mat file, got none")
     wanted = f"{name}.{field}" if field else name
     try:
-        matrix = scipy.io.loadmat(path, variable_names=[name])[name]
-        matrix = matrix[field][0, 0] if field else matrix
-    except Exception as error:  # scipy's reader raises a dozen unrelated types
+        matrix = read_matrix(path, name, field)
+    except Exception as error:  # of whatever type the damage leads to
         raise InputError(
             f"{path}: expected a .mat file with {wanted}, got: {error!r}"
         ) from error
-    # MATLAB's default is double: whole numbers in floats are as good.
-    if matrix.ndim != 2 or matrix.dtype.kind not in "uif":
+    if matrix.ndim != 2:
         raise InputError(
             f"{path}: expected {wanted} to be a matrix of integers, got shape "
             f"{list(matrix.shape)} of {matrix.dtype}"
         )
+    # MATLAB's default is double: whole numbers in floats are as good.
+    if not ((matrix >= 0) & (matrix < 2**31)).all():
+        raise InputError(f"{path}: expected integers from 0 on in {wanted}")
     integers = matrix.astype(np.int64)
     if (integers != matrix).any():
         raise InputError(f"{path}: expected integers in {wanted}, got fractions")

@@ -30,6 +30,7 @@ from PIL import Image
 from rich.progress import track
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.data.dataset import NotPreparedError
 from crfrnn_jax.data.folder import read_image, read_mask
 from crfrnn_jax.writing import write_json, write_whole
 
@@ -82,6 +83,7 @@ def prepare(
     made_from: Mapping[str, Any],
     items: Iterable[Item],
     num_labels: int,
+    make: bool = True,
 ) -> PreparedSource:
     """Makes the masks of a split unless that was done before, and opens it.
 
@@ -92,6 +94,7 @@ def prepare(
       items: the examples in their order; iterated over only if there is something to
         make, so that a generator may read a long list then.
       num_labels: masks hold indices below this, or IGNORE_LABEL.
+      make: whether to make them if they are not there.
 
     Returns:
       The examples, less those left out.
@@ -100,6 +103,7 @@ def prepare(
       ValueError: a file cannot be read or used, or an image is of another size, in
         bytes, than when it was prepared; the message names it.
       FileNotFoundError: an image of a prepared split is gone; the message names it.
+      NotPreparedError: nothing is prepared, nor to be.
     """
     made_from = {**made_from, "version": _VERSION}
     identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode())
@@ -108,6 +112,8 @@ def prepare(
     folder = root / made_from["data_set"] / split
     examples = _open(folder)
     if examples is None:
+        if not make:
+            raise NotPreparedError(f"{folder}: expected prepared masks, got none")
         examples = _make(folder, made_from, list(items), num_labels)
     return PreparedSource(examples)
 

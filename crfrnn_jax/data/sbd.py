@@ -31,7 +31,9 @@ and unpack it in the folder that the key is to name:
   benchmark_RELEASE/dataset/{train,val}.txt"""
 
 
-def load_sbd(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def load_sbd(
+    config: Any, key: str, splits: Iterable[str], make: bool = True
+) -> SegmentationData:
     """Opens SBD, and prepares its masks first.
 
     "train" is all of SBD, its own "train" and "val". "val" is what VOC 2012's
@@ -43,6 +45,7 @@ def load_sbd(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         `counts` of the splits, 0 for any.
       key: the config's own key, for messages.
       splits: "train", "val" or both.
+      make: whether to prepare masks that are not there.
 
     Returns:
       The data set, of these splits.
@@ -63,12 +66,14 @@ def load_sbd(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
     for split in splits:
         if split == "train":
             check_count(key, config.counts, split, len(names))
-            sources[split] = _prepare_own(config.prepared_dir, root, names)
+            sources[split] = _prepare_own(config.prepared_dir, root, names, make)
             continue
         voc = find_voc(f"{key}.voc_dir", config.voc_dir or config.dir)
         rest = sorted(set(split_names(voc, "val")) - set(names))
         check_count(key, config.counts, split, len(rest))
-        sources[split] = prepare_voc_masks(config.prepared_dir, "sbd", split, voc, rest)
+        sources[split] = prepare_voc_masks(
+            config.prepared_dir, "sbd", split, voc, rest, make
+        )
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)
 
 
@@ -79,7 +84,7 @@ def _names(root: Path) -> list[str]:
     return names
 
 
-def _prepare_own(out: str, root: Path, names: list[str]) -> PreparedSource:
+def _prepare_own(out: str, root: Path, names: list[str], make: bool) -> PreparedSource:
     made_from = {
         "data_set": "sbd",
         "split": "train",
@@ -94,4 +99,4 @@ def _prepare_own(out: str, root: Path, names: list[str]) -> PreparedSource:
         )
         for name in names
     ]
-    return prepare(out, made_from, items, len(CLASS_NAMES))
+    return prepare(out, made_from, items, len(CLASS_NAMES), make)

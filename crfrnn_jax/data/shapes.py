@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from crfrnn_jax.checks import InputError, check_at_least
+from crfrnn_jax.data.dataset import NotPreparedError
 from crfrnn_jax.data.scenes import CLASS_NAMES, make_scene
 
 
@@ -105,27 +107,32 @@ class ShapesSource:
 
 
 def prepare_shapes(
-    config: ShapesConfig, data_dir: str | os.PathLike[str]
+    config: ShapesConfig, data_dir: str | os.PathLike[str], make: bool = True
 ) -> dict[str, ShapesSource]:
     """Draws and stores the scenes unless that was done before, and opens them.
 
     Args:
       config: which scenes.
       data_dir: folder of all prepared data sets.
+      make: whether to draw them if they are not there.
 
     Returns:
       The sources "train" and "val".
 
     Raises:
+      NotPreparedError: they are not there, and not to be drawn.
       ValueError: what is stored is damaged; the message names the folder to remove.
     """
     options = {"config": config, "data_dir": data_dir, "file_format": "array_record"}
     # TFDS writes beside the final folder and renames at the end, so that a run which
     # was stopped half-way leaves nothing that would be taken for whole. The folder
     # exists by then if another run drew the same scenes at the same time.
-    with contextlib.suppress(FileExistsError):
-        Shapes(**options).download_and_prepare()
+    if make:
+        with contextlib.suppress(FileExistsError):
+            Shapes(**options).download_and_prepare()
     builder: Any = Shapes(**options)
+    if not make and not Path(builder.data_dir).is_dir():
+        raise NotPreparedError(f"{builder.data_dir}: expected drawn scenes, got none")
     try:
         sources = {
             split: ShapesSource(builder.as_data_source(split), split)

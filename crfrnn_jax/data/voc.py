@@ -32,7 +32,9 @@ and unpack them in one folder, which the key is to name:
   VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val,test}.txt"""
 
 
-def load_voc(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
+def load_voc(
+    config: Any, key: str, splits: Iterable[str], make: bool = True
+) -> SegmentationData:
     """Opens VOC 2012, and prepares its masks first.
 
     Args:
@@ -40,6 +42,7 @@ def load_voc(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         masks go, "" for the user's cache; and `counts` of the splits, 0 for any.
       key: the config's own key, for messages.
       splits: "train", "val" or both.
+      make: whether to prepare masks that are not there.
 
     Returns:
       The data set, of these splits.
@@ -54,7 +57,7 @@ def load_voc(config: Any, key: str, splits: Iterable[str]) -> SegmentationData:
         names = split_names(root, split)
         check_count(key, config.counts, split, len(names))
         sources[split] = prepare_voc_masks(
-            config.prepared_dir, "voc2012", split, root, names
+            config.prepared_dir, "voc2012", split, root, names, make
         )
     return SegmentationData(CLASS_NAMES, IGNORE_LABEL, sources)
 
@@ -90,7 +93,12 @@ def split_names(root: Path, split: str) -> list[str]:
 
 
 def prepare_voc_masks(
-    out: str, data_set: str, split: str, root: Path, names: Sequence[str]
+    out: str,
+    data_set: str,
+    split: str,
+    root: Path,
+    names: Sequence[str],
+    make: bool = True,
 ) -> PreparedSource:
     """Re-encodes VOC's palette masks of some images.
 
@@ -100,6 +108,7 @@ def prepare_voc_masks(
       split: the split that the images make up.
       root: the devkit's folder VOC2012.
       names: of the images.
+      make: whether to make masks that are not there.
 
     Returns:
       The examples, in the order of the names.
@@ -119,7 +128,7 @@ def prepare_voc_masks(
         )
         for name in names
     ]
-    return prepare(out, made_from, items, len(CLASS_NAMES))
+    return prepare(out, made_from, items, len(CLASS_NAMES), make)
 
 
 def voc_test_images(

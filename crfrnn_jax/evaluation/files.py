@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.data.decoding import readable_endings
 from crfrnn_jax.data.folder import read_image
 from crfrnn_jax.evaluation.pictures import save_labels, save_overlay
 from crfrnn_jax.evaluation.prediction import Unary
@@ -36,8 +36,8 @@ class Target(NamedTuple):
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """The files that are named, and in place of each folder the images in it.
 
-    A folder's images are its files whose ending is that of a format which Pillow reads,
-    by their names; those in folders within it, and hidden ones, are left out.
+    A folder's images are its files whose ending is that of a format which is read, by
+    their names; those in folders within it, and hidden ones, are left out.
 
     Raises:
       FileNotFoundError: there is no image in a folder.
@@ -49,12 +49,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    formats = Image.registered_extensions()  # also those that Pillow only writes
-    readable = {ending for ending, name in formats.items() if name in Image.OPEN}
     images = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in readable
+        if path.suffix.lower() in readable_endings()
         and path.is_file()
         and not path.name.startswith(".")
     ]

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from crfrnn_jax.data import SegmentationData
 from crfrnn_jax.evaluation.prediction import Predict
+from crfrnn_jax.writing import write_whole
 
 _GAP = 4
 _TITLE = 14
@@ -80,8 +81,7 @@ def save_panels(
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    write_whole(path, lambda file: sheet.save(file, format="png"))
 
 
 def _draw_row(pictures: Mapping[str, np.ndarray]) -> Image.Image:

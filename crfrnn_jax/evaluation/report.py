@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from crfrnn_jax.evaluation.scoring import Score
 from crfrnn_jax.metrics import mean_iou
+from crfrnn_jax.writing import write_whole
 
 TRIMAP_WIDTHS = tuple(range(1, 11))
 ROW_TITLES = {
@@ -55,4 +56,4 @@ def plot_trimaps(path: Path, scores: Mapping[str, Score]) -> None:
     axes.set_xlabel("width of the trimap, px")
     axes.set_ylabel("mean IoU, %")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    write_whole(path, lambda file: figure.savefig(file, dpi=120, format="png"))

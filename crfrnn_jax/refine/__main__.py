@@ -17,7 +17,7 @@ import numpy as np
 
 from crfrnn_jax.checks import InputError, check_at_least
 from crfrnn_jax.crf_file import SavedCRF, load_crf
-from crfrnn_jax.data.folder import allow_large_images, read_image, read_mask
+from crfrnn_jax.data.folder import read_image, read_mask
 from crfrnn_jax.data.scores import ScoreKind, read_scores
 from crfrnn_jax.evaluation.pictures import (
     save_before_after,
@@ -30,7 +30,7 @@ from crfrnn_jax.refine.inputs import Inputs, check_values
 from crfrnn_jax.refine.parts import LabelScores, Results
 from crfrnn_jax.tiles import crf_overlap, plan_tiles
 from crfrnn_jax.unaries import logits_from_probabilities
-from crfrnn_jax.writing import writing_array
+from crfrnn_jax.writing import print_any_name, writing_array
 
 _PROGRAM = "python -m crfrnn_jax.refine"
 # Flags of the CRF, which are arguments of `refine` and have its defaults.
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
       The exit status: 0, or 1 if a file is not as it should be.
     """
     options = _parse(arguments)
-    allow_large_images()
+    print_any_name()
     try:
         _check_free(options)
         image = read_image(options.image)

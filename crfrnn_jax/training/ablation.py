@@ -28,13 +28,12 @@ from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
 from crfrnn_jax.training.configuration import (
     Config,
-    ancestry,
     check_config,
-    differences,
 )
 from crfrnn_jax.training.evaluate import row_predictor, tuned_setting
 from crfrnn_jax.training.loop import train
 from crfrnn_jax.training.recording import NonFiniteLossError
+from crfrnn_jax.training.same_run import ancestry, differences
 from crfrnn_jax.writing import check_folder, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ def ablated(config: Config, name: str, ablation: Ablation) -> Config:
         config lacks the stage.
     """
     check_choice("config.stages", ablation.stage, tuple(config.stages))
-    if name == _BASE or "/" in name:
+    if name in (_BASE, "", "..") or Path(name).name != name:
         raise InputError(
             f"ablations: expected the name of a folder other than '{_BASE}', "
             f"got {name!r}"

@@ -17,14 +17,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from crfrnn_jax.checks import InputError, check_choice, check_keys
 from crfrnn_jax.processes import is_first, wait_for_all
+from crfrnn_jax.sections import at_least, check_section, flag, text, texts
+from crfrnn_jax.training.configuration import STAGES
 from crfrnn_jax.training.steps import TrainState
+from crfrnn_jax.weights.limits import Budget, check_dims
 from crfrnn_jax.writing import write_json
 
 logger = logging.getLogger(__name__)
 
 _ITEMS = ("params", "training", "meta")
 _DIGESTS = "digests.json"
+# Of a stage's config, what is read once it is trained.
+_STAGE = {"start_from": text, "use_crf": flag, "steps": at_least(1)}
 
 
 class CheckpointError(Exception):
@@ -83,7 +89,9 @@ class StageCheckpoints:
 
     def restore_meta(self) -> dict[str, Any]:
         """The newest checkpoint's meta: to be checked before its state is read."""
-        return self._restore(meta=ocp.args.JsonRestore())["meta"]
+        meta = self._restore(meta=ocp.args.JsonRestore())["meta"]
+        check_meta(self.directory / str(self.latest_step()), meta)
+        return meta
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest checkpoint's state, in the structure of `like`."""
@@ -180,6 +188,7 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     ) as manager:
         try:
             saved = manager.item_metadata(step)["params"]
+            _check_sizes(path / "params", saved.tree)
             # As NumPy's: on no device of the machine where they were trained.
             like = jax.tree.map(
                 lambda array: np.empty(array.shape, array.dtype), saved.tree
@@ -190,8 +199,24 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
             restored = manager.restore(step, args=items)
         except Exception as error:  # Orbax raises whatever its storage meets
             raise CheckpointError(_unreadable(path, error)) from error
+    check_meta(path, restored["meta"])
     device = jax.local_devices()[0]
     return jax.device_put(restored["params"], device), restored["meta"]
+
+
+def _check_sizes(folder: Path, abstract: Any) -> None:
+    """Raises ValueError if arrays claim more bytes than the folder's can hold.
+
+    A store without an array's values stands for zeros of any size.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(abstract)
+    if not leaves:
+        raise ValueError("no parameters")
+    stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    budget = Budget(stored)
+    for path, leaf in leaves:
+        count = check_dims(jax.tree_util.keystr(path), leaf.shape)
+        budget.take(jax.tree_util.keystr(path), count * leaf.dtype.itemsize)
 
 
 def _check_checkpoint(path: Path) -> Path:
@@ -211,6 +236,41 @@ def _check_checkpoint(path: Path) -> Path:
     if damage is not None:
         raise CheckpointError(f"{path}: {damage}")
     return path
+
+
+def check_meta(path: Path, meta: Any) -> None:
+    """Raises CheckpointError unless the meta is as `train` writes it.
+
+    Of the config, that is what every reader takes for granted: the stages that the
+    checkpoint goes back to, each of them once.
+    """
+    try:
+        check_section("meta", meta)
+        check_keys("meta", meta, ("config", "stage", "class_names"))
+        texts("meta.class_names", meta["class_names"])
+        config = meta["config"]
+        check_section("config", config)
+        check_keys("config", config, ("model",))
+        check_section("config.model", config["model"])
+        key, stage, left = "meta.stage", meta["stage"], list(STAGES)
+        while stage or key == "meta.stage":
+            check_choice(key, stage, tuple(left))
+            left.remove(stage)
+            check_keys("config", config, (stage,))
+            _check_stage(f"config.{stage}", config[stage])
+            key, stage = f"config.{stage}.start_from", config[stage]["start_from"]
+    except InputError as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint is of another version of this package, or "
+            f"damaged: {error}"
+        ) from error
+
+
+def _check_stage(name: str, stage: Any) -> None:
+    check_section(name, stage)
+    check_keys(name, stage, _STAGE)
+    for key, check in _STAGE.items():
+        check(f"{name}.{key}", stage[key])
 
 
 def latest_checkpoint(workdir: Path, stage: str) -> Path | None:

@@ -1,71 +1,137 @@
 """What a config must hold. Configs are locked: a key that is not there can't be set."""
 
-from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from crfrnn_jax.checks import InputError, check_choice, check_keys
-from crfrnn_jax.evaluation.differences import differing
+from crfrnn_jax.attributes import check_attributes, fits
+from crfrnn_jax.checks import InputError, check_choice, check_keys, shown
+from crfrnn_jax.data.loading import check_data
+from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.models import BACKBONES
+from crfrnn_jax.sections import (
+    at_least,
+    check_section,
+    flag,
+    is_row,
+    not_negative,
+    number,
+    one_of,
+    positive,
+    section,
+    text,
+    texts,
+)
 
 # An ml_collections.ConfigDict, whose values have no static types.
 Config = Any
 
 STAGES = ("fcn", "finetune", "plain", "end_to_end")
 
-_KEYS = (
-    *("seed", "mesh", "data", "data_threads", "canvas", "augment", "model", "crf"),
-    *("init", "stages", "nonfinite", "log_every", "eval", "postprocessing"),
-)
-_SECTION_KEYS = {
-    "mesh": ("data", "parameters"),
-    "data": ("name", "dir"),
-    "augment": ("flip", "scale", "color"),
-    "model": ("name",),
-    "crf": ("num_iterations", "theta_alpha", "theta_beta", "theta_gamma"),
-    "init": ("file", "skip"),
-    "eval": ("num_iterations", "validation_images", "panels", "multiple_of"),
-    "postprocessing": ("train_images", "candidates"),
-}
-_STAGE_KEYS = (
-    *("start_from", "use_crf", "frozen", "class_weighting", "reduction", "robustness"),
-    *("steps", "batch_size", "micro_batches", "crop", "optimizer", "momentum"),
-    "schedule",
-    *("learning_rate", "weights_learning_rate", "compatibility_learning_rate"),
-    *("bias_multiplier", "weight_decay", "bias_decay", "warmup_steps", "clip_norm"),
-    *("checkpoint_every", "eval_every"),
-)
-_STAGE_CHOICES = {
-    "class_weighting": ("none", "log"),
-    "reduction": ("mean", "sum"),
-    "optimizer": ("adamw", "sgd"),
-    "schedule": ("cosine", "constant"),
-}
 
-_LOWEST = {
-    "seed": 0,
-    "mesh.data": 0,
-    "mesh.parameters": 1,
-    "data_threads": 1,
-    "log_every": 1,
-    "crf.num_iterations": 0,
-    "eval.num_iterations": 0,
-    "eval.validation_images": 1,
-    "eval.panels": 1,
-    "eval.multiple_of": 1,
-    "canvas": 0,
-    "postprocessing.train_images": 1,
-}
+def _check_model(name: str, value: Any) -> None:
+    """The attributes of a class that is imported are seen when it is built."""
+    check_section(name, value)
+    check_keys(name, value, ("name",))
+    text(f"{name}.name", value["name"])
+    if value["name"] in BACKBONES:
+        attributes = {key: value[key] for key in value if key != "name"}
+        check_attributes(name, BACKBONES[value["name"]], attributes)
 
-# What a run may change on its way: where the data lies, on which devices it runs, how
-# it is looked at, and which stages are to follow.
-_PLACES = ("dir", "voc_dir", "prepared_dir")
-_FREE = (
-    *("config.eval", "config.postprocessing", "config.stages"),
-    *("config.mesh", "config.data_threads"),
-    *(f"config.{stage}.micro_batches" for stage in STAGES),
+
+def _check_crf(name: str, value: Any) -> None:
+    widths = ("theta_alpha", "theta_beta", "theta_gamma")
+    check_section(name, value)
+    check_attributes(name, CRFRNN, value, needed=("num_iterations", *widths))
+    at_least(0)(f"{name}.num_iterations", value["num_iterations"])
+    for width in widths:
+        positive(f"{name}.{width}", value[width])
+
+
+def _check_scale(name: str, value: Any) -> None:
+    for side in _row(name, value, 2, "(lowest, highest), two factors"):
+        positive(name, side)
+
+
+def _check_crop(name: str, value: Any) -> None:
+    expected = (
+        f"(height, width) in pixels; on the command line write --{name}='(240, 320)'"
+    )
+    for side in _row(name, value, 2, expected):
+        at_least(1)(name, side)
+
+
+def _check_candidates(name: str, value: Any) -> None:
+    _check(is_row(value) and len(value) > 0, name, "one at least", value)
+    for candidate in value:
+        _check(
+            is_row(candidate)
+            and len(candidate) == 5
+            and all(fits(part, float) for part in candidate)
+            and min(candidate[:3]) > 0,
+            name,
+            "three widths above 0 and two weights each",
+            candidate,
+        )
+
+
+def _row(name: str, value: Any, length: int, expected: str) -> Any:
+    _check(is_row(value) and len(value) == length, name, expected, value)
+    return value
+
+
+# Each key and what its value has to be.
+_STAGE = section(
+    {
+        "start_from": text,
+        "use_crf": flag,
+        "frozen": texts,
+        "class_weighting": one_of("none", "log"),
+        "reduction": one_of("mean", "sum"),
+        "robustness": not_negative,
+        "steps": at_least(1),
+        "batch_size": at_least(1),
+        "micro_batches": at_least(1),
+        "crop": _check_crop,
+        "optimizer": one_of("adamw", "sgd"),
+        "momentum": number("from 0 to below 1", lambda value: 0 <= value < 1),
+        "schedule": one_of("cosine", "constant"),
+        "learning_rate": positive,
+        "weights_learning_rate": not_negative,
+        "compatibility_learning_rate": not_negative,
+        "bias_multiplier": not_negative,
+        "weight_decay": not_negative,
+        "bias_decay": not_negative,
+        "warmup_steps": at_least(0),
+        "clip_norm": not_negative,
+        "checkpoint_every": at_least(1),
+        "eval_every": at_least(1),
+    }
 )
+_SECTIONS = {
+    "seed": at_least(0),
+    "mesh": section({"data": at_least(0), "parameters": at_least(1)}),
+    "data": check_data,
+    "data_threads": at_least(1),
+    "canvas": at_least(0),
+    "augment": section({"flip": flag, "scale": _check_scale, "color": not_negative}),
+    "model": _check_model,
+    "crf": _check_crf,
+    "init": section({"file": text, "skip": texts}),
+    "stages": texts,
+    "nonfinite": one_of("stop", "skip"),
+    "log_every": at_least(1),
+    "eval": section(
+        {
+            "num_iterations": at_least(0),
+            "validation_images": at_least(1),
+            "panels": at_least(1),
+            "multiple_of": at_least(1),
+        }
+    ),
+    "postprocessing": section(
+        {"train_images": at_least(1), "candidates": _check_candidates}
+    ),
+}
+_CONFIG = section(_SECTIONS, optional=dict.fromkeys(STAGES, _STAGE))
 
 
 def check_config(config: Config) -> None:
@@ -74,43 +140,18 @@ def check_config(config: Config) -> None:
     Raises:
       ValueError: naming the key, what was expected and what came.
     """
+    check_section("config", config)
     if list(config) == ["data"]:
         raise InputError(
             "config: expected a whole config, got one of data alone, which is for "
             "prepare.py, or for another config to take its `data` from"
         )
-    check_keys("config", config, _KEYS)
-    for section, keys in _SECTION_KEYS.items():
-        check_keys(f"config.{section}", config[section], keys)
-    for key, lowest in _LOWEST.items():
-        value = config
-        for part in key.split("."):
-            value = value[part]
-        _check(value >= lowest, f"config.{key}", f"at least {lowest}", value)
-    _check(
-        len(config.postprocessing.candidates) > 0,
-        "config.postprocessing.candidates",
-        "one at least",
-        config.postprocessing.candidates,
-    )
-    for candidate in config.postprocessing.candidates:
-        _check(
-            len(candidate) == 5 and min(candidate[:3]) > 0,
-            "config.postprocessing.candidates",
-            "three widths above 0 and two weights each",
-            candidate,
-        )
-    check_choice("config.nonfinite", config.nonfinite, ("stop", "skip"))
+    _CONFIG("config", config)
     _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
     for name in config.stages:
         check_choice("config.stages", name, STAGES)
         check_keys("config", config, (name,))
         _check_stage(config, name)
-    for field in ("theta_alpha", "theta_beta", "theta_gamma"):
-        _check(
-            config.crf[field] > 0, f"config.crf.{field}", "above 0", config.crf[field]
-        )
-    _check_names("config.init.skip", config.init.skip)
     if config.canvas:
         _check(
             tuple(config.augment.scale) == (1.0, 1.0),
@@ -128,13 +169,20 @@ def check_config(config: Config) -> None:
         )
 
 
+def check_sections(config: Config, names: tuple[str, ...]) -> None:
+    """Checks some sections alone, as of a config that another version wrote.
+
+    Raises:
+      ValueError: naming the key, what was expected and what came.
+    """
+    check_keys("config", config, names)
+    for name in names:
+        _SECTIONS[name](f"config.{name}", config[name])
+
+
 def _check_stage(config: Config, name: str) -> None:
+    """How a stage's values go together, and with the rest."""
     stage, key = config[name], f"config.{name}"
-    check_keys(key, stage, _STAGE_KEYS)
-    for field in (
-        *("steps", "batch_size", "micro_batches", "checkpoint_every", "eval_every"),
-    ):
-        _check(stage[field] >= 1, f"{key}.{field}", "at least 1", stage[field])
     for field in ("checkpoint_every", "eval_every"):
         _check(
             stage[field] % config.log_every == 0,
@@ -149,25 +197,6 @@ def _check_stage(config: Config, name: str) -> None:
         f"0 to steps - 1 ({stage.steps - 1})",
         stage.warmup_steps,
     )
-    _check(
-        len(stage.crop) == 2 and min(stage.crop) >= 1,
-        f"{key}.crop",
-        "(height, width) in pixels; on the command line write "
-        f"--config.{name}.crop='(240, 320)'",
-        stage.crop,
-    )
-    _check(
-        stage.learning_rate > 0,
-        f"{key}.learning_rate",
-        "above 0",
-        stage.learning_rate,
-    )
-    for field in ("weight_decay", "bias_decay", "clip_norm", "robustness"):
-        _check(stage[field] >= 0, f"{key}.{field}", "at least 0", stage[field])
-    _check(0 <= stage.momentum < 1, f"{key}.momentum", "0 to below 1", stage.momentum)
-    for field, choices in _STAGE_CHOICES.items():
-        check_choice(f"{key}.{field}", stage[field], choices)
-    _check_names(f"{key}.frozen", stage.frozen)
     if config.canvas:
         square = (config.canvas, config.canvas)
         _check(
@@ -180,62 +209,6 @@ def _check_stage(config: Config, name: str) -> None:
     check_choice(f"{key}.start_from", stage.start_from, earlier)
 
 
-def _check_names(key: str, names: Any) -> None:
-    _check(not isinstance(names, str), key, "names in a tuple, ('fc6',)", names)
-
-
 def _check(holds: bool, key: str, expected: str, got: Any) -> None:
     if not holds:
-        raise InputError(f"{key}: expected {expected}, got {got!r}")
-
-
-def make_places_absolute(data: Config) -> None:
-    """Makes the folders that a data set's config names absolute, in place.
-
-    An evaluation may run from another folder. Those that are "" stay so.
-    """
-    for key, value in data.items():
-        if isinstance(value, ConfigDict):
-            make_places_absolute(value)
-        elif key in _PLACES and value:
-            data[key] = str(Path(value).expanduser().absolute())
-
-
-def take_places(data: Config, other: Config) -> None:
-    """Puts the folders that another config of the data set names, unless "", in place.
-
-    Args:
-      data: the config that is changed.
-      other: the one whose folders stand in for its own; it may have fewer keys.
-    """
-    for key, value in data.items():
-        given = other.get(key)
-        if isinstance(value, ConfigDict) and isinstance(given, ConfigDict):
-            take_places(value, given)
-        elif key in _PLACES:
-            data[key] = given or value
-
-
-def _is_place(path: str) -> bool:
-    return path.startswith("config.data.") and path.split(".")[-1] in _PLACES
-
-
-def ancestry(config: dict[str, Any], stage: str) -> list[str]:
-    """A stage and those it goes back to through `start_from`, itself first."""
-    names = []
-    while stage:
-        names.append(stage)
-        stage = config[stage]["start_from"]
-    return names
-
-
-def differences(
-    one: dict[str, Any], other: dict[str, Any], *, stages: Collection[str]
-) -> list[str]:
-    """The keys in which two runs' configs differ, as "config.key: one -> other".
-
-    Where the data lies and how a run is evaluated do not count, nor do the settings of
-    stages other than those named.
-    """
-    free = {*_FREE, *(f"config.{name}" for name in STAGES if name not in stages)}
-    return differing(one, other, "config", lambda key: key in free or _is_place(key))
+        raise InputError(f"{key}: expected {expected}, got {shown(got)}")

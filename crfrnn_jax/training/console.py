@@ -12,10 +12,12 @@ from crfrnn_jax.checks import InputError
 from crfrnn_jax.training.checkpoints import CheckpointError
 from crfrnn_jax.training.recording import NonFiniteLossError
 from crfrnn_jax.training.stopping import StoppedError
+from crfrnn_jax.writing import print_any_name
 
 
 def set_up_console() -> None:
     """Plain lines of our own; of the libraries' logs, which are long, errors only."""
+    print_any_name()
     absl_logging.set_verbosity(absl_logging.ERROR)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("crfrnn_jax").setLevel(logging.INFO)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError
-from crfrnn_jax.data import SegmentationData, eval_examples, load_dataset
+from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.evaluation.devices import Device
 from crfrnn_jax.evaluation.panels import save_panels
 from crfrnn_jax.evaluation.prediction import (
@@ -26,14 +25,11 @@ from crfrnn_jax.evaluation.scoring import score_on_devices
 from crfrnn_jax.evaluation.tuning import UnaryOn, tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.processes import first_prepares, is_first, own_part
+from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
-from crfrnn_jax.training.configuration import (
-    Config,
-    ancestry,
-    check_config,
-    differences,
-    take_places,
-)
+from crfrnn_jax.training.configuration import Config
+from crfrnn_jax.training.networks import check_params
+from crfrnn_jax.training.same_run import ancestry, differences
 from crfrnn_jax.writing import write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -62,7 +58,8 @@ def evaluate(
       end_to_end: checkpoint of the network trained with the CRF, or None.
       directory: where the results go; made if it is not there.
       override: a config whose `eval`, `postprocessing` and, unless empty, folders of
-        `data` stand in for those of the training.
+        `data` stand in for those of the training. A network whose class is not one of
+        this package's needs one that names the same class.
 
     Returns:
       The tables as Markdown.
@@ -71,17 +68,25 @@ def evaluate(
       CheckpointError: a checkpoint is missing or damaged.
       ValueError, FileNotFoundError: the data the config names is not there or wrong.
     """
+    if directory.is_symlink():
+        raise InputError(
+            f"{directory}: expected a folder, got a symbolic link, which may lead out "
+            "of the work directory; remove it"
+        )
     given = {"plain": plain, "end_to_end": end_to_end}
     paths = {row: path for row, path in given.items() if path is not None}
     loaded = {row: load_for_evaluation(path) for row, path in paths.items()}
     unfinished = _unfinished(paths, {row: meta for row, (_, meta) in loaded.items()})
     for line in unfinished:
         logger.warning("%s", line)
-    config = _common_config([meta for _, meta in loaded.values()])
-    take_evaluation(config, override)
+    metas = [meta for _, meta in loaded.values()]
+    _check_one_run(metas)
+    config = evaluation_config(next(iter(paths.values())), metas[0], override)
     with first_prepares("the data is prepared"):
-        data = load_dataset(config.data)
+        data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
+    for row, (params, _) in loaded.items():
+        check_params(paths[row], model, params)
     results: dict[str, Any] = {
         "class_names": list(data.class_names),
         "checkpoints": {row: str(paths[row]) for row in loaded},
@@ -114,6 +119,8 @@ def evaluate(
     tables = "".join(f"{line}\n\n" for line in unfinished)
     tables += format_tables(scores, data.class_names)
     if is_first():
+        # In place of what is there: through a link, in a work directory of a
+        # stranger's, they would be written wherever it leads.
         write_json(directory / "results.json", results)
         write_text(directory / "results.md", tables)
         plot_trimaps(directory / "trimap.png", scores)
@@ -135,25 +142,8 @@ def _unfinished(
     return lines
 
 
-def take_evaluation(config: Config, override: Config | None) -> None:
-    """Puts what an evaluation may change from another config, if any, in place.
-
-    Raises:
-      ValueError: the other config is wrong, or of another data set.
-    """
-    if override is not None:
-        check_config(override)
-        if override.data.name != config.data.name:
-            raise InputError(
-                f"config.data.name: expected the run's data set, {config.data.name!r}, "
-                f"got {override.data.name!r}"
-            )
-        config.eval, config.postprocessing = override.eval, override.postprocessing
-        take_places(config.data, override.data)
-
-
-def _common_config(metas: list[dict[str, Any]]) -> Config:
-    """The config of the checkpoints, which must be of one run."""
+def _check_one_run(metas: list[dict[str, Any]]) -> None:
+    """Raises InputError unless the checkpoints are of one run."""
     if not metas:
         raise InputError("expected a plain or an end-to-end checkpoint, got neither")
     first, *others = (meta["config"] for meta in metas)
@@ -168,7 +158,6 @@ def _common_config(metas: list[dict[str, Any]]) -> Config:
                 "expected checkpoints of one run; their configs differ in "
                 + "; ".join(changed)
             )
-    return ConfigDict(first)
 
 
 def row_predictor(

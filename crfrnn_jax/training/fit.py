@@ -8,23 +8,54 @@ from typing import Any, NamedTuple, get_args
 import jax
 import numpy as np
 
-from crfrnn_jax.checks import InputError, check_at_least, check_choice, check_keys
-from crfrnn_jax.crf_file import ATTRIBUTES, save_crf
+from crfrnn_jax.attributes import attributes_of, check_attributes
+from crfrnn_jax.checks import InputError, check_integer, shown
+from crfrnn_jax.crf_file import save_crf
 from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.data.folder import open_folder
 from crfrnn_jax.data.scores import ScoreKind, as_logits, read_scores
 from crfrnn_jax.evaluation.prediction import likeliest_labels
-from crfrnn_jax.fitting import fit_crf
+from crfrnn_jax.fitting import Objective, fit_crf
 from crfrnn_jax.layers import CRFRNN, fresh_variables
 from crfrnn_jax.metrics import confusion_matrix, mean_iou
+from crfrnn_jax.sections import at_least, check_section, one_of, section, texts
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.weights.arrays import check_target
 
-_SECTION_KEYS = {
-    "data": ("dir", "scores_dir", "scores", "ignore_label"),
-    "crf": sorted({*ATTRIBUTES} - {"num_labels", "spatial_method"}),
-    "fit": ("train_images", "val_images", "objective", "steps", "frozen"),
-}
+
+def _check_crf(name: str, value: Any) -> None:
+    needed = sorted({*attributes_of(CRFRNN)} - {"spatial_method"})
+    check_section(name, value)
+    check_attributes(name, CRFRNN, value, needed=needed)
+
+
+def _folder(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{name}: expected a folder, got {shown(value)}")
+
+
+_CONFIG = section(
+    {
+        "data": section(
+            {
+                "dir": _folder,
+                "scores_dir": _folder,
+                "scores": one_of(*get_args(ScoreKind)),
+                "ignore_label": check_integer,
+            }
+        ),
+        "crf": _check_crf,
+        "fit": section(
+            {
+                "train_images": at_least(1),
+                "val_images": at_least(1),
+                "objective": one_of(*get_args(Objective)),
+                "steps": at_least(1),
+                "frozen": texts,
+            }
+        ),
+    }
+)
 
 
 class Fit(NamedTuple):
@@ -77,7 +108,7 @@ def fit(config: Config, out: Path, *, force: bool = False) -> Fit:
       ValueError: naming the key or the file that is wrong.
     """
     check_target(out, force)
-    _check(config)
+    _CONFIG("config", config)
     num_labels = _count_labels(config.data)
     layer = CRFRNN(num_labels, **config.crf)
     start = fresh_variables(layer)  # which finds out what is wrong with the layer
@@ -116,27 +147,6 @@ def format_fit(result: Fit) -> str:
         numbers = "".join(f"{100 * score:15.2f}" for score in scores)
         lines.append(f"{split:8}{numbers}")
     return "\n".join(lines)
-
-
-def _check(config: Config) -> None:
-    check_keys("config", config, _SECTION_KEYS)
-    for section, keys in _SECTION_KEYS.items():
-        check_keys(f"config.{section}", config[section], keys)
-    check_choice("config.data.scores", config.data.scores, get_args(ScoreKind))
-    for key in ("dir", "scores_dir"):
-        if not config.data[key]:
-            raise InputError(f"config.data.{key}: expected a folder, got none")
-    unknown = [
-        key for key in config.crf if key == "num_labels" or key not in ATTRIBUTES
-    ]
-    if unknown:
-        raise InputError(
-            f"config.crf.{unknown[0]}: expected attributes of CRFRNN but the number of "
-            f"labels, which the scores tell: {', '.join(_SECTION_KEYS['crf'])}"
-        )
-    for split in ("train", "val"):
-        key = f"{split}_images"
-        check_at_least(f"config.fit.{key}", config.fit[key], 1)
 
 
 def _scores_folder(data: Config, split: str) -> Path:

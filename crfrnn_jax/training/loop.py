@@ -23,10 +23,7 @@ from crfrnn_jax.training.checkpoints import (
 from crfrnn_jax.training.configuration import (
     STAGES,
     Config,
-    ancestry,
     check_config,
-    differences,
-    make_places_absolute,
 )
 from crfrnn_jax.training.initial import fresh_params, initial_params
 from crfrnn_jax.training.journal import Journal, is_validated
@@ -40,6 +37,7 @@ from crfrnn_jax.training.mesh import (
 )
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.recording import Recorder
+from crfrnn_jax.training.same_run import ancestry, differences, make_places_absolute
 from crfrnn_jax.training.steps import (
     TrainState,
     TrainStep,
@@ -330,9 +328,9 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -
             f"{where}: holds a run of another config; give another --workdir, or the "
             "config it was started with. Saved -> given: " + "; ".join(changed)
         )
-    if saved["num_examples"] != given["num_examples"]:
+    if saved.get("num_examples") != given["num_examples"]:
         raise CheckpointError(
-            f"{where}: holds a run on another data set, of {saved['num_examples']} "
+            f"{where}: holds a run on another data set, of {saved.get('num_examples')} "
             f"examples; the one given has {given['num_examples']}"
         )
 

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
-from ml_collections import ConfigDict
 
-from crfrnn_jax.checks import InputError
+from crfrnn_jax.checks import InputError, naming
 from crfrnn_jax.evaluation.prediction import Unary, refined_of
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import VGGFCN, Segmenter, build_segmenter
+from crfrnn_jax.training.carried import network_config
 from crfrnn_jax.training.checkpoints import load_for_evaluation
-from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.initial import flat_names
 from crfrnn_jax.weights import load_weights
 from crfrnn_jax.weights.layers import Sizes
+from crfrnn_jax.weights.limits import reading
 
 # How an image is brought to a network: as its authors do, or whole at any size.
 INPUTS = ("published", "modern")
@@ -77,6 +77,7 @@ def load_network(
     form: str | None = None,
     num_iterations: int | None = None,
     sizes: Sizes | None = None,
+    backbone: str | None = None,
 ) -> Network:
     """Reads a network and all of its parameters.
 
@@ -89,6 +90,9 @@ def load_network(
       num_iterations: of the CRF; 10 unless given, for a checkpoint its config's
         `eval.num_iterations`.
       sizes: of the VGG-16 in a file of weights; VGG-16's own unless given.
+      backbone: "package.module:Class" of a checkpoint's network, which is imported; a
+        checkpoint that names another than this, or than one of this package's, is
+        refused.
 
     Raises:
       FileNotFoundError, CheckpointError: there is none, or it can't be read.
@@ -100,12 +104,17 @@ def load_network(
             f"{path}: expected a file of weights or a checkpoint's folder, got none"
         )
     if path.is_dir():
-        network = _of_checkpoint(path, form)
+        network = _of_checkpoint(path, form, backbone)
     else:
+        if backbone is not None:
+            raise InputError(
+                f"{path}: expected a checkpoint's folder, as a backbone is named, "
+                f"{backbone!r}, got a file"
+            )
         network = _of_weights(path, form, sizes or Sizes())
     if num_iterations is not None:
         network = network._replace(num_iterations=num_iterations)
-    _check_params(path, network)
+    check_params(path, network.model, network.params, network.num_iterations)
     return network._replace(params=jax.device_put(network.params))
 
 
@@ -136,9 +145,9 @@ def _of_weights(path: Path, form: str | None, sizes: Sizes) -> Network:
     return Network(model, params, labels, _ITERATIONS, multiple_of)
 
 
-def _of_checkpoint(path: Path, form: str | None) -> Network:
+def _of_checkpoint(path: Path, form: str | None, backbone: str | None) -> Network:
     params, meta = load_for_evaluation(path)
-    config: Config = ConfigDict(meta["config"])
+    config = network_config(path, meta, backbone=backbone)
     labels = len(meta["class_names"])
     model = build_segmenter(config, labels)
     multiple_of = config.eval.multiple_of
@@ -153,23 +162,26 @@ def _of_checkpoint(path: Path, form: str | None) -> Network:
     return Network(model, params, labels, config.eval.num_iterations, multiple_of)
 
 
-def _check_params(path: Path, network: Network) -> None:
+def check_params(
+    path: Path, model: Segmenter, params: Any, num_iterations: int | None = None
+) -> None:
     """Raises InputError unless the parameters are all of the network's and no others.
 
-    Traces the network with its number of iterations, which fails here if it can't have
-    as many.
+    Traces the network with a number of iterations, which fails here if it can't have as
+    many; None is its own.
     """
 
     def score(module: Segmenter, images: jax.Array) -> jax.Array:
         logits = module.unary(images)
-        return module.refine(images, logits, num_iterations=network.num_iterations)
+        return module.refine(images, logits, num_iterations=num_iterations)
 
     def init(key: jax.Array, images: jax.Array) -> Any:
-        return network.model.init(key, images, method=score)["params"]
+        return model.init(key, images, method=score)["params"]
 
     image = np.zeros((1, 32, 32, 3), np.float32)
-    wanted = flat_names(jax.eval_shape(init, jax.random.key(0), image))
-    given: Mapping[str, Any] = flat_names(network.params)
+    with reading(path, "a network that can be traced"), naming(path):
+        wanted = flat_names(jax.eval_shape(init, jax.random.key(0), image))
+    given: Mapping[str, Any] = flat_names(params)
     kinds = {
         "missing": sorted(wanted.keys() - given.keys()),
         "of another shape": [

@@ -4,10 +4,9 @@ import logging
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 from crfrnn_jax.checks import InputError, check_at_least
-from crfrnn_jax.data import eval_examples, load_dataset
+from crfrnn_jax.data import eval_examples
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.search import (
     Found,
@@ -19,9 +18,11 @@ from crfrnn_jax.evaluation.search import (
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.processes import first_prepares, is_first, own_part
+from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
-from crfrnn_jax.training.evaluate import take_evaluation, unary_on_devices
+from crfrnn_jax.training.evaluate import unary_on_devices
+from crfrnn_jax.training.networks import check_params
 from crfrnn_jax.writing import check_folder, write_text
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def tune(
       rounds: of refinement, as there.
       folds: into how many the images fall; 1 is no cross-validation.
       override: a config whose `eval`, `postprocessing` and, unless empty, folders of
-        `data` stand in for those of the training.
+        `data` stand in for those of the training. A network whose class is not one of
+        this package's needs one that names the same class.
 
     Returns:
       The setting and its scores.
@@ -71,10 +73,11 @@ def tune(
     check_search(grid, factor=factor, rounds=rounds)
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)
-    config: Config = ConfigDict(meta["config"])
-    take_evaluation(config, override)
+    config = evaluation_config(Path(checkpoint), meta, override)
     with first_prepares("the data is prepared"):
-        data = load_dataset(config.data)
+        data = evaluation_data(config, override)
+    model = build_segmenter(config, data.num_labels)
+    check_params(Path(checkpoint), model, params)
     images = min(config.postprocessing.train_images, len(data.splits["train"]))
     if folds > images:
         raise InputError(f"folds: expected at most the {images} images, got {folds}")
@@ -90,7 +93,7 @@ def tune(
     if progress.known:
         logger.info("%d settings were scored before", len(progress.known))
     score_setting = setting_scorer(
-        unary_on_devices(config, build_segmenter(config, data.num_labels), params),
+        unary_on_devices(config, model, params),
         data,
         eval_examples(data, "train", limit=images, part=own_part()),
         jax.local_devices(),

@@ -6,6 +6,7 @@ import sys
 from crfrnn_jax.checks import InputError
 from crfrnn_jax.weights.convert import Conversion, convert_file
 from crfrnn_jax.weights.layouts import LAYOUTS
+from crfrnn_jax.writing import print_any_name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
       The exit status: 0, or 1 if a file is not as it should be.
     """
     options = _parser().parse_args(arguments)
+    print_any_name()
     try:
         conversion = convert_file(
             options.file, options.out, layout=options.layout, force=options.force

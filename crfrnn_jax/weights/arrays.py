@@ -46,7 +46,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         more than such a file can hold.
     """
     with reading(path, "an archive of numpy arrays"), zipfile.ZipFile(path) as archive:
-        budget = Budget(path)
+        budget = Budget(path.stat().st_size)
         arrays: dict[str, NDArray[Any]] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 
 from crfrnn_jax.checks import InputError
 
@@ -34,10 +33,10 @@ def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
 
 
 class Budget:
-    """The bytes that may still be unpacked from one file."""
+    """The bytes that may still be unpacked from so many that are stored."""
 
-    def __init__(self, path: Path):
-        self._left = _MOST_UNPACKED * path.stat().st_size + _ALWAYS_FINE
+    def __init__(self, stored: int):
+        self._left = _MOST_UNPACKED * stored + _ALWAYS_FINE
 
     def take(self, name: str, nbytes: int) -> None:
         """Takes an array's bytes off, or raises ValueError if the file is too small."""

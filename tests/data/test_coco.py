@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools import mask as rle_masks
 from trees import SHAPE, coco_config, make_coco, names_of
 
@@ -181,6 +183,14 @@ def test_changed_annotations_are_noticed(folder):
         ([], "polygons of three points or more"),
         ({"size": [12, 15], "counts": [180]}, r"size \[12, 16\], got \[12, 15\]"),
         ({"size": [12, 16], "counts": [180]}, "runs of 192 pixels"),
+        # What pycocotools would write beyond the mask, or from before it.
+        ({"size": [12, 16], "counts": [-8, 200]}, "runs of 0 pixels or more"),
+        ({"size": [12, 16], "counts": "0`l0"}, "runs of 192 pixels"),
+        ({"size": [12, 16], "counts": "@@@@"}, "runs of 0 pixels or more"),
+        ({"size": [12, 16], "counts": "o" * 20}, "COCO's compressed form"),
+        ({"size": [12, 16], "counts": "0P"}, "COCO's compressed form, whole"),
+        ([[0, 0, 1e9, 0, 4, 4]], "points of the image's 12 x 16 pixels, got 1000000"),
+        ([[0, 0, float("nan"), 0, 4, 4]], "points of the image's .*, got nan"),
         ("text", "COCO_train2014_000000000025"),
     ],
 )
@@ -193,7 +203,46 @@ def test_a_bad_annotation_names_file_and_image(tmp_path, segmentation, message):
         caught.match(message)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"categories": 3}'])
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
+def test_compressed_runs_are_those_of_pycocotools(lengths):
+    flat = np.repeat(np.arange(len(lengths)) % 2, lengths)
+    mask = flat.reshape(len(flat), 1).astype(bool)
+    encoded = rle_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+    segmentation = {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+    drawn = draw_mask([Instance(1, False, segmentation)], *mask.shape)
+    np.testing.assert_array_equal(drawn, mask)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "x/a.jpg", "", 5])
+def test_no_file_outside_of_the_images_is_named(tmp_path, name):
+    root = make_coco(tmp_path, [1], [], CATEGORIES)
+    path = root / "annotations/instances_train2014.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances_train2014\.json: expected "):
+        load_dataset(coco_config(tmp_path, tmp_path / "out"))
+
+
+def test_two_images_of_one_name_would_share_a_mask(tmp_path):
+    make_coco(tmp_path, [1, 1], [], CATEGORIES)
+    with pytest.raises(ValueError, match=r"train2014\.json: expected each image once"):
+        load_dataset(coco_config(tmp_path, tmp_path / "out"))
+
+
+def test_an_image_of_more_pixels_than_are_read_has_no_mask(tmp_path):
+    root = make_coco(tmp_path, [1], [], CATEGORIES)
+    path = root / "annotations/instances_train2014.json"
+    content = json.loads(path.read_text())
+    content["images"][0].update(height=10**6, width=10**6)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"expected at most 268435456 pixels"):
+        load_dataset(coco_config(tmp_path, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[" * 100_000, "[]", "{}", '{"categories": 3}']
+)
 def test_a_damaged_json_is_named(folder, content):
     path = folder / "coco2014/annotations/instances_train2014.json"
     path.write_text(content)

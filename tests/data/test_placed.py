@@ -92,11 +92,12 @@ def test_matlab_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"other": np.eye(2)}, "with GTcls.Segmentation, got: KeyError"),
+        ({"other": np.eye(2)}, "with GTcls.Segmentation, got: .*no variable"),
         ({"GTcls": np.eye(2)}, "with GTcls.Segmentation, got: "),
         ({"GTcls": {"Boundaries": np.eye(2)}}, "with GTcls.Segmentation, got: "),
         ({"GTcls": {"Segmentation": np.zeros((2, 2, 3))}}, r"shape \[2, 2, 3\]"),
-        ({"GTcls": {"Segmentation": "text"}}, "matrix of integers, got shape"),
+        ({"GTcls": {"Segmentation": "text"}}, "other things than real"),
+        ({"GTcls": {"Segmentation": -np.eye(2)}}, "integers from 0 on"),
         ({"GTcls": {"Segmentation": np.full((2, 2), 0.5)}}, "got fractions"),
     ],
 )

@@ -1,6 +1,12 @@
+import copy
+import math
+
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from configs import (
     camvid,
@@ -14,15 +20,17 @@ from configs import (
     voc_fcn16s,
     voc_fcn32s,
 )
+from crfrnn_jax.checks import InputError
+from crfrnn_jax.data import load_dataset
 from crfrnn_jax.models import build_segmenter
-from crfrnn_jax.training.configuration import (
+from crfrnn_jax.training.configuration import check_config
+from crfrnn_jax.training.optimizers import make_optimizer
+from crfrnn_jax.training.same_run import (
     ancestry,
-    check_config,
     differences,
     make_places_absolute,
     take_places,
 )
-from crfrnn_jax.training.optimizers import make_optimizer
 
 CONFIGS = {
     "shapes": shapes.get_config(),
@@ -83,7 +91,11 @@ def test_the_published_stages_have_the_papers_numbers():
         ("plain.learning_rate", -1.0, r"config.plain.learning_rate: .* above 0"),
         ("end_to_end.start_from", "plane", r"config.end_to_end.start_from: .*'plane'"),
         ("fcn.checkpoint_every", 7, r"config.fcn.checkpoint_every: .* multiple of"),
-        ("crf.theta_beta", 0.0, r"config.crf.theta_beta: expected above 0, got 0"),
+        (
+            "crf.theta_beta",
+            0.0,
+            r"config.crf.theta_beta: expected a number above 0, got 0",
+        ),
         ("fcn.class_weighting", "a", r"config.fcn.class_weighting: .* got 'a'"),
         ("stages", ("fcn", "crf"), r"config.stages: .* got 'crf'"),
         ("log_every", 0, r"config.log_every: expected at least 1, got 0"),
@@ -94,7 +106,7 @@ def test_the_published_stages_have_the_papers_numbers():
         ("postprocessing.candidates", ((1, 0, 3, 4, 5),), r"widths above 0 .*\(1, 0,"),
         ("stages", (), r"config.stages: expected one at least, got \(\)"),
         ("crf.share_parameters", False, r"config.eval.num_iterations: .* 5, got 10"),
-        ("fcn.momentum", 1.0, r"config.fcn.momentum: expected 0 to below 1, got 1\.0"),
+        ("fcn.momentum", 1.0, r"config.fcn.momentum: .* 0 to below 1, got 1\.0"),
         ("fcn.optimizer", "adam", r"config.fcn.optimizer: .* got 'adam'"),
         ("canvas", 500, r"config.fcn.crop: expected the canvas, \(500, 500\)"),
         ("plain.eval_every", 7, r"config.plain.eval_every: .* multiple of"),
@@ -105,6 +117,129 @@ def test_names_the_key_that_is_wrong(key, value, message):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
         check_config(config)
+
+
+WRONG_TYPES = [
+    ("seed", "0", "config.seed: expected an integer, got '0'"),
+    ("seed", True, "config.seed: expected an integer, got True"),
+    ("log_every", 2.0, "config.log_every: expected an integer, got 2.0"),
+    ("canvas", None, "config.canvas: expected an integer, got None"),
+    ("stages", "fcn", r"config.stages: expected names in a tuple.*got 'fcn'"),
+    ("fcn.crop", 80, r"config.fcn.crop: expected \(height, width\).*, got 80"),
+    ("fcn.crop", ("80", 80), "config.fcn.crop: expected an integer, got '80'"),
+    ("fcn.steps", [100], r"config.fcn.steps: expected an integer, got \[100\]"),
+    ("fcn.use_crf", "no", "config.fcn.use_crf: expected True or False, got 'no'"),
+    ("fcn.frozen", (1,), r"config.fcn.frozen: expected names .*got \(1,\)"),
+    ("fcn.start_from", 1, "config.fcn.start_from: expected a text, got 1"),
+    ("fcn.learning_rate", "1e-3", "config.fcn.learning_rate: .* number above 0"),
+    ("fcn.learning_rate", math.inf, "config.fcn.learning_rate: .*, got inf"),
+    ("fcn.weight_decay", math.nan, "config.fcn.weight_decay: .*, got nan"),
+    ("fcn.optimizer", 3, "config.fcn.optimizer: expected one of .*, got 3"),
+    ("augment.flip", 1, "config.augment.flip: expected True or False, got 1"),
+    ("augment.scale", 1.0, "config.augment.scale: .*two factors, got 1.0"),
+    ("model.widths", "abc", "config.model.widths: .* integer.*s, got 'abc'"),
+    ("model.num_skips", 2.0, "config.model.num_skips: .* integer .*, got 2.0"),
+    ("model.name", 7, "config.model.name: expected a text, got 7"),
+    ("crf.method", "fast", r"config.crf.method: .*'lattice'.*, got 'fast'"),
+    ("crf.theta_beta", "3", "config.crf.theta_beta: .* number, got '3'"),
+    ("crf.share_parameters", "yes", "config.crf.share_parameters: expected True"),
+    ("init.file", None, "config.init.file: expected a text, got None"),
+    ("eval", 3, "config.eval: expected a section of keys, got 3"),
+    ("fcn", "fcn", "config.fcn: expected a section of keys, got 'fcn'"),
+    ("postprocessing.candidates", ((1, 2, 3, "4", 5),), r"config.*three widths .*'4'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), WRONG_TYPES)
+def test_names_the_key_whose_value_is_of_another_type(key, value, message):
+    config = shapes.get_config().to_dict()
+    *sections, last = key.split(".")
+    part = config
+    for section in sections:
+        part = part[section]
+    part[last] = value
+    with pytest.raises(ValueError, match=f"^{message}"):
+        check_config(ConfigDict(config))
+
+
+def _places_in(tree, path=()):
+    """The paths of all sections and values of a nested dict."""
+    for key, value in tree.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from _places_in(value, (*path, key))
+
+
+SHAPES = shapes.get_config().to_dict()
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from(["a", "name", "steps"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(_places_in(SHAPES))), JUNK)
+def test_no_value_whatever_leads_to_another_error(path, value):
+    config = copy.deepcopy(SHAPES)
+    part = config
+    for section in path[:-1]:
+        part = part[section]
+    part[path[-1]] = value
+    message = "config."
+    try:
+        check_config(ConfigDict(config))
+    except InputError as error:
+        message = str(error)
+    assert message.startswith("config.")
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("sed", "'seed'"),
+        ("fcn.learning_rat", "'learning_rate'"),
+        ("augment.colour", "'color'"),
+        ("model.width", "'widths'"),
+        ("crf.theta_delta", "'theta_beta'"),
+        ("init.files", "'file'"),
+        ("eval.panel", "'panels'"),
+        ("postprocessing.train_image", "'train_images'"),
+        ("unheard", r"there are \['augment', 'canvas'"),
+    ],
+)
+def test_names_the_key_that_is_unknown(key, near):
+    config = shapes.get_config()
+    config.update_from_flattened_dict({key: 1})
+    with pytest.raises(ValueError, match=f"config.{key}: expected a key .*{near}"):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("num_trains", 3, "config.data.num_trains: .* did you mean 'num_train'"),
+        ("size", "32", "config.data.size: expected an integer, got '32'"),
+        ("dir", 5, "config.data.dir: expected a text, got 5"),
+        ("name", ["shapes"], "config.data.name: expected one of"),
+    ],
+)
+def test_names_the_key_of_data_that_is_wrong(key, value, message):
+    data = shapes.get_config().data.to_dict()
+    with pytest.raises(ValueError, match=message):
+        load_dataset(ConfigDict(data | {key: value}))
+
+
+def test_names_the_key_of_a_mixtures_part_that_is_wrong():
+    data = paper_data.get_data()
+    data.dir = "."
+    data.parts.sbd.voc_dirs = ""
+    data.val = "sbd"
+    with pytest.raises(ValueError, match=r"parts.sbd.voc_dirs: .* 'voc_dir'"):
+        load_dataset(data)
 
 
 def test_a_config_of_data_alone_is_told_apart():
@@ -175,7 +310,7 @@ def test_differences_of_a_stage_leave_out_the_other_stages():
 
 
 @pytest.mark.parametrize("module", [shapes, camvid])
-@pytest.mark.parametrize("key", ["seed", "eval.panels", "data.dir", "fcn.clip_norm"])
+@pytest.mark.parametrize("key", ["seed", "eval.panels", "data.name", "fcn.clip_norm"])
 def test_names_the_key_that_is_missing(module, key):
     config = module.get_config()
     *sections, last = key.split(".")

@@ -187,8 +187,8 @@ def test_scores_of_the_other_byte_order(tmp_path):
         ("fit.steps", 0, r"steps: expected"),
         ("fit.frozen", ("backbone",), r"frozen: expected one of"),
         ("crf.theta_beta", -1.0, r"theta_beta: expected"),
-        ("crf.num_labels", 3, r"config\.crf\.num_labels: expected attributes of"),
-        ("crf.colour", 3, r"config\.crf\.colour: expected attributes of"),
+        ("crf.num_labels", 3, r"config\.crf\.num_labels: expected a key that is known"),
+        ("crf.colour", 3, r"config\.crf\.colour: expected a key that is known"),
     ],
 )
 def test_a_key_that_is_wrong_is_named(tmp_path, key, value, message):

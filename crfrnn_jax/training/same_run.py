@@ -1,0 +1,84 @@
+"""What makes two configs those of one run, and what may differ between them.
+
+A run may change on its way where the data lies, on which devices it runs, how it is
+looked at, and which stages are to follow.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from crfrnn_jax.evaluation.differences import differing
+from crfrnn_jax.training.configuration import STAGES, Config
+
+_PLACES = ("dir", "voc_dir", "prepared_dir")
+_FREE = (
+    *("config.eval", "config.postprocessing", "config.stages"),
+    *("config.mesh", "config.data_threads"),
+    *(f"config.{stage}.micro_batches" for stage in STAGES),
+)
+
+
+def make_places_absolute(data: Config) -> None:
+    """Makes the folders that a data set's config names absolute, in place.
+
+    An evaluation may run from another folder. Those that are "" stay so.
+    """
+    for key, value in data.items():
+        if isinstance(value, ConfigDict):
+            make_places_absolute(value)
+        elif key in _PLACES and value:
+            data[key] = str(Path(value).expanduser().absolute())
+
+
+def take_places(data: Config, other: Config) -> None:
+    """Puts the folders that another config of the data set names, unless "", in place.
+
+    Args:
+      data: the config that is changed.
+      other: the one whose folders stand in for its own; it may have fewer keys.
+    """
+    for key, value in data.items():
+        given = other.get(key)
+        if isinstance(value, ConfigDict) and isinstance(given, ConfigDict):
+            take_places(value, given)
+        elif key in _PLACES:
+            data[key] = given or value
+
+
+def places(data: Config) -> list[str]:
+    """The folders that a data set's config names, of its parts, too."""
+    found = []
+    for key, value in sorted(data.items()):
+        if isinstance(value, ConfigDict):
+            found += places(value)
+        elif key in _PLACES:
+            found.append(value)
+    return found
+
+
+def _is_place(path: str) -> bool:
+    return path.startswith("config.data.") and path.split(".")[-1] in _PLACES
+
+
+def ancestry(config: dict[str, Any], stage: str) -> list[str]:
+    """A stage and those it goes back to through `start_from`, itself first."""
+    names = []
+    while stage:
+        names.append(stage)
+        stage = config[stage]["start_from"]
+    return names
+
+
+def differences(
+    one: dict[str, Any], other: dict[str, Any], *, stages: Collection[str]
+) -> list[str]:
+    """The keys in which two runs' configs differ, as "config.key: one -> other".
+
+    Where the data lies and how a run is evaluated do not count, nor do the settings of
+    stages other than those named.
+    """
+    free = {*_FREE, *(f"config.{name}" for name in STAGES if name not in stages)}
+    return differing(one, other, "config", lambda key: key in free or _is_place(key))
