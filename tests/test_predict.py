@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from small_networks import SIZES, save_checkpoint, save_image, save_network
+from small_networks import (
+    SIZES,
+    random_params,
+    save_checkpoint,
+    save_image,
+    save_network,
+)
 
 from crfrnn_jax import predict
 from crfrnn_jax.data import voc_test_images
@@ -21,14 +27,17 @@ from crfrnn_jax.evaluation.files import (
     without_labels,
 )
 from crfrnn_jax.evaluation.pictures import overlay, save_labels
+from crfrnn_jax.evaluation.prediction import refined_of, unary_of
 from crfrnn_jax.evaluation.tiling import Tiling
+from crfrnn_jax.layers import CRFRNN
+from crfrnn_jax.models import FCN, Segmenter
 from crfrnn_jax.training.networks import load_network
 
 VOC_LABELS = 21
 COLOURS = {0: (0, 0, 0), 1: (128, 0, 0), 15: (192, 128, 128), 255: (224, 224, 192)}
 
 
-def by_brightness(image):
+def by_brightness(image, origin=(0, 0)):
     """Logits of labels 0, 1 and 2 that follow an image's channels."""
     return jnp.asarray(image, jnp.float32) / 10
 
@@ -157,8 +166,8 @@ def test_images_that_can_not_be_predicted_are_reported_and_skipped(tmp_path):
     save_image(tmp_path / "nan.png", 5, 5)
     (tmp_path / "broken.png").write_bytes(b"no image at all")
 
-    def logits_of(image):
-        logits = by_brightness(image)
+    def logits_of(image, origin=(0, 0)):
+        logits = by_brightness(image, origin)
         return jnp.full_like(logits, jnp.nan) if len(image) == 5 else logits
 
     images = [*find_images([tmp_path]), tmp_path / "absent.png"]
@@ -172,7 +181,7 @@ def test_images_that_can_not_be_predicted_are_reported_and_skipped(tmp_path):
     assert made == ["good.png", "good.png", "good.npy"]
 
 
-def by_surroundings(image):
+def by_surroundings(image, origin=(0, 0)):
     """Logits that follow the means of 5 x 5 pixels, as far as the image has them."""
     image = jnp.asarray(image, jnp.float32)
     ones = jnp.ones((*image.shape[:2], 1))
@@ -185,9 +194,9 @@ def test_tiles_with_their_context_are_predicted_as_the_whole(tmp_path):
     save_image(tmp_path / "a.png", 41, 23)
     shapes = set()
 
-    def logits_of(image):
+    def logits_of(image, origin=(0, 0)):
         shapes.add(image.shape)
-        return by_surroundings(image)
+        return by_surroundings(image, origin)
 
     made = []
     for name, tiling in (("whole", Tiling(None, 0)), ("tiled", Tiling(17, 2))):
@@ -209,11 +218,37 @@ def test_tiles_with_their_context_are_predicted_as_the_whole(tmp_path):
             np.testing.assert_array_equal(pixels_of(tiled)[1], pixels_of(whole)[1])
 
 
+def test_a_window_is_refined_with_the_lattice_of_the_whole():
+    """Where its first pixel lies moves the vertices, and with them the result."""
+    backbone = FCN(num_labels=3, widths=(8,), blocks=(0,), num_skips=1)
+    model = Segmenter(backbone, CRFRNN(3, theta_alpha=9.0, theta_beta=30.0))
+    image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    params = random_params(model)
+    params["crf"] = jax.tree.map(lambda leaf: 30 * leaf, params["crf"])
+    logits_of = refined_of(model, params, 2)
+    logits = unary_of(model, params)(image)
+
+    def expected(origin):
+        return model.crf.apply(
+            {"params": params["crf"]},
+            image[None],
+            logits[None],
+            num_iterations=2,
+            origin=np.array(origin, np.float32),
+        )[0]
+
+    for origin in ((0, 0), (3, 7)):
+        np.testing.assert_allclose(
+            logits_of(image, origin), expected(origin), rtol=1e-4, atol=1e-5
+        )
+    assert np.abs(logits_of(image) - logits_of(image, (3, 7))).max() > 1e-3
+
+
 def test_a_tile_that_can_not_be_predicted_leaves_no_file(tmp_path):
     image = save_image(tmp_path / "a.png", 30, 20)
 
-    def logits_of(window):
-        logits = by_brightness(window)
+    def logits_of(window, origin=(0, 0)):
+        logits = by_brightness(window, origin)
         is_last = (window[-1, -1] == image[-1, -1]).all()
         return jnp.full_like(logits, jnp.nan) if is_last else logits
 
@@ -231,7 +266,7 @@ def test_a_tile_that_can_not_be_predicted_leaves_no_file(tmp_path):
 def test_what_does_not_fit_into_memory_is_sent_to_tiles(tmp_path, tiling, sides):
     save_image(tmp_path / "a.png", 30, 20)
 
-    def logits_of(image):
+    def logits_of(image, origin=(0, 0)):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     reports = []

@@ -13,7 +13,7 @@ from crfrnn_jax.checks import InputError
 from crfrnn_jax.data.decoding import readable_endings
 from crfrnn_jax.data.folder import read_image
 from crfrnn_jax.evaluation.pictures import save_labels, save_overlay
-from crfrnn_jax.evaluation.prediction import Unary
+from crfrnn_jax.evaluation.prediction import WindowUnary
 from crfrnn_jax.evaluation.tiling import WHOLE, Tiling, predict_labels
 
 
@@ -119,7 +119,7 @@ def without_labels(targets: Iterable[Target]) -> list[Target]:
 
 
 def predict_files(
-    logits_of: Unary,
+    logits_of: WindowUnary,
     targets: Sequence[Target],
     *,
     turn: bool = True,
@@ -158,7 +158,7 @@ def predict_files(
 
 
 def _predict(
-    logits_of: Unary, image: np.ndarray, target: Target, tiling: Tiling
+    logits_of: WindowUnary, image: np.ndarray, target: Target, tiling: Tiling
 ) -> np.ndarray:
     """The labels, and the file of probabilities; errors name the image."""
     path = target.image

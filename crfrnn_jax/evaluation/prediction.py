@@ -22,6 +22,8 @@ from crfrnn_jax.models import Segmenter
 Predict = Callable[[np.ndarray], np.ndarray]
 # uint8 [height, width, channels] -> float32 [height, width, labels]
 Unary = Callable[[np.ndarray], jax.Array]
+# The same, also of a window of a larger image, given (row, column) of its first pixel.
+WindowUnary = Callable[..., jax.Array]
 
 
 class CRFSetting(NamedTuple):
@@ -51,14 +53,21 @@ def unary_of(model: Segmenter, params: Any, *, multiple_of: int = 1) -> Unary:
       multiple_of: images are padded to sides that this number divides, unless the model
         places them on a canvas.
     """
-    return lambda image: _logits(model, params, image, None, multiple_of)
+    return lambda image: _logits(model, params, image, (0, 0), None, multiple_of)
 
 
 def refined_of(
     model: Segmenter, params: Any, num_iterations: int, *, multiple_of: int = 1
-) -> Unary:
-    """The logits after the CRF-RNN that was trained with the backbone."""
-    return lambda image: _logits(model, params, image, num_iterations, multiple_of)
+) -> WindowUnary:
+    """The logits after the CRF-RNN that was trained with the backbone.
+
+    A window has the lattice of the whole image; to the network it is one of its own.
+    """
+
+    def logits_of(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> jax.Array:
+        return _logits(model, params, image, origin, num_iterations, multiple_of)
+
+    return logits_of
 
 
 def plain_predictor(model: Segmenter, params: Any, *, multiple_of: int = 1) -> Predict:
@@ -75,16 +84,17 @@ def end_to_end_predictor(
     return lambda image: likeliest_labels(refined(image))
 
 
-def _logits(model, params, image, num_iterations, multiple_of) -> jax.Array:
+def _logits(model, params, image, origin, num_iterations, multiple_of) -> jax.Array:
     """Logits [height, width, labels] of an image of any size."""
     height, width = image.shape[:2]
+    origin = np.array(origin, np.float32)
     if not model.canvas:
         placed, mask = pad_to_multiple(image, multiple_of)
-        logits = _apply(model, params, placed, mask, num_iterations)
+        logits = _apply(model, params, placed, mask, origin, num_iterations)
         return logits[:height, :width]
     nothing = np.zeros((height, width), np.int32)
     placed, _, mask = place_on_canvas(image, nothing, model.canvas, 0)
-    logits = _apply(model, params, placed, mask, num_iterations)
+    logits = _apply(model, params, placed, mask, origin, num_iterations)
     logits = logits[: mask[:, 0].sum(), : mask[0].sum()]
     if logits.shape[:2] == (height, width):
         return logits
@@ -94,7 +104,7 @@ def _logits(model, params, image, num_iterations, multiple_of) -> jax.Array:
 # Compiled once for a model and a size of images, whatever the parameters: a training
 # run predicts with new ones at every evaluation.
 @partial(jax.jit, static_argnames=("model", "num_iterations"))
-def _apply(model, params, image, mask, num_iterations):
+def _apply(model, params, image, mask, origin, num_iterations):
     """Logits of one image: the backbone's, or with a number of iterations the CRF's."""
 
     def score(module):
@@ -102,7 +112,9 @@ def _apply(model, params, image, mask, num_iterations):
         logits = module.unary(images, masks)
         if num_iterations is None:
             return logits
-        return module.refine(images, logits, masks, num_iterations=num_iterations)
+        return module.refine(
+            images, logits, masks, num_iterations=num_iterations, origin=origin
+        )
 
     return model.apply({"params": params}, method=score)[0]
 

@@ -1,7 +1,7 @@
 """Predictions of images that are too large for a network at once, tile by tile.
 
-To the network and its CRF a tile is an image of its own: its borders are thrown away,
-but what it sees of the rest of the image ends there.
+To the network a tile is an image of its own, and so it is to the CRF, but for its
+lattice, which is the whole's. What they see at its borders is thrown away.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from crfrnn_jax.evaluation.prediction import Unary, likeliest_labels
+from crfrnn_jax.evaluation.prediction import WindowUnary, likeliest_labels
 from crfrnn_jax.tiles import Tile, plan_tiles
 from crfrnn_jax.writing import writing_array
 
@@ -33,7 +33,7 @@ WHOLE = Tiling(None, 0)
 
 
 def predict_tiles(
-    logits_of: Unary, image: np.ndarray, tiling: Tiling
+    logits_of: WindowUnary, image: np.ndarray, tiling: Tiling
 ) -> Iterator[tuple[Tile, jax.Array]]:
     """Each tile of an image, and the logits of what is kept of it.
 
@@ -44,11 +44,11 @@ def predict_tiles(
     """
     height, width = image.shape[:2]
     for tile in plan_tiles((height, width), *tiling):
-        yield tile, logits_of(image[tile.window])[tile.inner]
+        yield tile, logits_of(image[tile.window], tile.origin)[tile.inner]
 
 
 def predict_labels(
-    logits_of: Unary,
+    logits_of: WindowUnary,
     image: np.ndarray,
     tiling: Tiling,
     probabilities: Path | None = None,

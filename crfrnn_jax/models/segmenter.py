@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from crfrnn_jax.features import Numbers
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models.vgg import MEAN_BGR, to_bgr_minus_mean
 
@@ -50,13 +51,16 @@ class Segmenter(nn.Module):
         mask: jax.Array | None = None,
         *,
         num_iterations: int | None = None,
+        origin: Numbers = 0.0,
     ) -> jax.Array:
         """The CRF's logits from given ones, as `CRFRNN`; without a CRF the same."""
         if self.crf is None:
             return logits
         if self.canvas:
             images, mask = to_bgr_minus_mean(self._pad(images, mask)), None
-        return self.crf(images, logits, mask, num_iterations=num_iterations)
+        return self.crf(
+            images, logits, mask, num_iterations=num_iterations, origin=origin
+        )
 
     def _pad(self, images: jax.Array, mask: jax.Array | None) -> jax.Array:
         """The images, in the mean colour where they are padded if so published."""

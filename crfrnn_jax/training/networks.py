@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from crfrnn_jax.checks import InputError, naming
-from crfrnn_jax.evaluation.prediction import Unary, refined_of
+from crfrnn_jax.evaluation.prediction import WindowUnary, refined_of
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models import VGGFCN, Segmenter, build_segmenter
 from crfrnn_jax.training.carried import network_config
@@ -44,7 +44,7 @@ class Network(NamedTuple):
     num_iterations: int
     multiple_of: int
 
-    def logits_of(self) -> Unary:
+    def logits_of(self) -> WindowUnary:
         """The logits of an image, after the CRF where there is one."""
         return refined_of(
             self.model,
