@@ -221,10 +221,15 @@ def test_tiles_with_their_context_are_predicted_as_the_whole(tmp_path):
 def test_a_window_is_refined_with_the_lattice_of_the_whole():
     """Where its first pixel lies moves the vertices, and with them the result."""
     backbone = FCN(num_labels=3, widths=(8,), blocks=(0,), num_skips=1)
-    model = Segmenter(backbone, CRFRNN(3, theta_alpha=9.0, theta_beta=30.0))
+    model = Segmenter(backbone, CRFRNN(3, theta_alpha=9.0, theta_beta=150.0))
     image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     params = random_params(model)
-    params["crf"] = jax.tree.map(lambda leaf: 30 * leaf, params["crf"])
+    params["backbone"]["score_stride_2"]["kernel"] *= 50  # scores that differ
+    params["crf"] = {
+        "spatial_weights": np.eye(3, dtype=np.float32),
+        "bilateral_weights": np.eye(3, dtype=np.float32),
+        "compatibility": -np.eye(3, dtype=np.float32),
+    }
     logits_of = refined_of(model, params, 2)
     logits = unary_of(model, params)(image)
 
