@@ -8,6 +8,7 @@ five minutes on two cores.
 """
 
 import argparse
+import logging
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluati
 
 ROOT = Path(__file__).parents[2]
 # Few steps of small scenes, often saved, so that many of the moments are of writing.
-_STEPS = 60
+_STEPS = 150
 
 
 def command(workdir, data, *, steps=_STEPS):
@@ -63,27 +64,37 @@ def run_to_the_end(workdir, data, **options):
 
 
 def kill_until_done(workdir, data, kills, rng, **options):
-    """Kills it so often, at moments after it has begun to train; then lets it end.
+    """Kills it so often, at moments after its first steps; then lets it end.
 
     Returns:
-      The steps that were saved at each kill, "stage step".
+      The newest checkpoint at each kill, "stage step".
     """
     saved = []
-    while len(saved) < kills:
+    for _ in range(kills):
         process = start(workdir, data, **options)
-        seen = _lines(workdir)
-        while process.poll() is None and _lines(workdir) == seen:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            raise RuntimeError(
-                f"ended after {len(saved)} kills: {(workdir / 'said.txt').read_text()}"
-            )
+        _wait_for_a_step(workdir, process)
         time.sleep(rng.uniform(0, 0.5))
+        if process.poll() is not None:
+            raise RuntimeError(f"{workdir}: done after {len(saved)} kills; more steps")
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
         saved.append(newest(workdir))
     run_to_the_end(workdir, data, **options)
     return saved
+
+
+def _wait_for_a_step(workdir, process):
+    """Until the log, which a start writes anew, grows."""
+    log = workdir / "metrics.jsonl"
+    before = log.stat().st_mtime_ns if log.exists() else None
+    size, deadline = None, time.monotonic() + 600
+    while process.poll() is None and time.monotonic() < deadline:
+        if size is None and log.exists() and log.stat().st_mtime_ns != before:
+            size = log.stat().st_size
+        if size is not None and log.stat().st_size > size:
+            return
+        time.sleep(0.005)
+    raise RuntimeError(f"{workdir}: no step: {(workdir / 'said.txt').read_text()}")
 
 
 def newest(workdir):
@@ -93,11 +104,6 @@ def newest(workdir):
         path = latest_checkpoint(workdir, stage)
         found = f"{stage} {path.name}" if path else found
     return found
-
-
-def _lines(workdir):
-    log = workdir / "metrics.jsonl"
-    return log.stat().st_mtime_ns if log.exists() else 0
 
 
 def final_params(workdir):
@@ -115,6 +121,7 @@ def main():
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's, at each reading
     data = options.workdir / "data"
     started = time.monotonic()
     run_to_the_end(options.workdir / "in_one_go", data)
