@@ -109,9 +109,7 @@ class Journal:
 def is_validated(workdir: Path, stage: str, step: int) -> bool:
     """Whether the log has scores of validation images for a step."""
     return any(
-        line["stage"] == stage
-        and line["step"] == step
-        and any(name.startswith("val_") for name in line)
+        line["stage"] == stage and line["step"] == step and "loss" not in line
         for _, line in _lines(_log(workdir))
     )
 

@@ -24,7 +24,7 @@ from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluati
 
 ROOT = Path(__file__).parents[2]
 # Few steps of small scenes, often saved, so that many of the moments are of writing.
-_STEPS = 150
+_STEPS = 24
 
 
 def command(workdir, data, *, steps=_STEPS):
@@ -39,7 +39,7 @@ def command(workdir, data, *, steps=_STEPS):
     arguments += ["--config.stages=('fcn','end_to_end')"]
     for stage in ("fcn", "end_to_end"):
         settings = {"steps": steps, "batch_size": 2, "crop": "(32,32)"}
-        settings |= {"warmup_steps": 1, "checkpoint_every": 2, "eval_every": 20}
+        settings |= {"warmup_steps": 1, "checkpoint_every": 1, "eval_every": 20}
         arguments += [f"--config.{stage}.{k}={v}" for k, v in settings.items()]
     return [sys.executable, str(ROOT / "train.py"), *arguments]
 
@@ -73,7 +73,7 @@ def kill_until_done(workdir, data, kills, rng, **options):
     for _ in range(kills):
         process = start(workdir, data, **options)
         _wait_for_a_step(workdir, process)
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.8))
         if process.poll() is not None:
             raise RuntimeError(f"{workdir}: done after {len(saved)} kills; more steps")
         process.send_signal(signal.SIGKILL)

@@ -55,7 +55,7 @@ def _ablate(data_dir, workdir, ablations, seeds=(SEED,)):
 def _no_validation():
     """What is seen during training is not of interest here, and takes a third."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(loop, "_validate", lambda *_: {})
+        monkeypatch.setattr(loop, "validate", lambda *_: {})
         yield
 
 

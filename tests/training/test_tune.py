@@ -32,7 +32,7 @@ def run(data_dir, tmp_path_factory):
     config = make_tiny_config(data_dir)
     config.stages = ("fcn", "plain")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(loop, "_validate", lambda *_: {})
+        monkeypatch.setattr(loop, "validate", lambda *_: {})
         loop.train(config, workdir)
     return workdir
 

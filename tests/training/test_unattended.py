@@ -24,7 +24,7 @@ from crfrnn_jax.training.checkpoints import (
 )
 from crfrnn_jax.training.recording import NonFiniteLossError
 
-STEPS = 40
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
