@@ -20,7 +20,7 @@ from crfrnn_jax.training.loop import train
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
 
-join_processes = define_process_flags()
+join_processes = define_process_flags(heeds_sigterm=True)
 
 
 def main(arguments: list[str]) -> None:

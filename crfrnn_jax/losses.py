@@ -114,13 +114,13 @@ def pixel_weights(
       class_weights: as there.
 
     Returns:
-      float32 [...], 0 where a pixel is ignored.
+      [...], 0 where a pixel is ignored: float32, or of the dtype of class_weights.
     """
     valid = labels != ignore_label
     if class_weights is None:
         return valid.astype(jnp.float32)
-    weights = jnp.asarray(class_weights).astype(jnp.float32)
-    return jnp.where(valid, weights[jnp.where(valid, labels, 0)], 0)
+    weights = jnp.asarray(class_weights)[jnp.where(valid, labels, 0)]
+    return jnp.where(valid, weights, jnp.zeros((), weights.dtype))
 
 
 def expected_iou_loss(

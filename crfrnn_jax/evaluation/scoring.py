@@ -18,7 +18,7 @@ from crfrnn_jax.metrics import (
     pixel_accuracy,
     trimap_confusions,
 )
-from crfrnn_jax.processes import sum_over_processes
+from crfrnn_jax.processes import failing_together, sum_over_processes
 
 # A device -> predictors by name, which run on it.
 PredictorsOn = Callable[[Device], Mapping[str, Predict]]
@@ -105,7 +105,9 @@ def score_on_devices(
 
     names = predictors_on(devices[0])
     scores = map_on_devices(score_on, examples, devices)
-    sums = sum_over_processes(_sum(scores, names, data, trimap_widths))
+    with failing_together():
+        sums = _sum(scores, names, data, trimap_widths)
+    sums = sum_over_processes(sums)
     return {name: sums[name] for name in names}
 
 

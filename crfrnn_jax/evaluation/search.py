@@ -19,7 +19,7 @@ from crfrnn_jax.evaluation.differences import differing
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
-from crfrnn_jax.processes import is_first, wait_for_all
+from crfrnn_jax.processes import first_does, is_first
 from crfrnn_jax.writing import write_text
 
 # A setting -> int64 [folds, labels, labels].
@@ -178,7 +178,13 @@ class Progress:
         Raises:
           ValueError: the file is of something else, or no such file.
         """
+        self._path = path
         self.known: dict[CRFSetting, np.ndarray] = {}
+        with first_does(f"reading {path}"):
+            self._read(scored)
+
+    def _read(self, scored: Mapping[str, Any]) -> None:
+        path = self._path
         lines = _whole_lines(path)
         if not lines:
             lines = [{"scored": dict(scored)}]
@@ -196,11 +202,9 @@ class Progress:
         for line in lines[1:]:
             setting = CRFSetting(**line["setting"])
             self.known[setting] = np.array(line["confusions"], np.int64)
-        wait_for_all("the progress is read")
         # Anew: what follows a line that was cut off must not be joined to it.
         if is_first():
             write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._path = path
 
     def score_folds(
         self,

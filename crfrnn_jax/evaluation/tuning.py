@@ -26,7 +26,7 @@ from crfrnn_jax.evaluation.prediction import (
     potts_params,
 )
 from crfrnn_jax.metrics import mean_iou
-from crfrnn_jax.processes import places_of, sum_over_processes
+from crfrnn_jax.processes import failing_together, places_of, sum_over_processes
 
 # A setting -> int64 [images, labels, labels], in the order of the examples.
 ScoreSetting = Callable[[CRFSetting], np.ndarray]
@@ -84,29 +84,35 @@ def setting_scorer(
       ValueError: there is no example, or a label is out of range.
     """
     mesh = Mesh(np.asarray(devices), ("images",))
-    stacks = _stack(unary_on, data, examples, mesh, multiple_of)
+    with failing_together():
+        stacks = _stack(unary_on, data, examples, mesh, multiple_of)
     count = sum(len(stack.indices) for stack in stacks)
     places = places_of(count)
     total = int(sum_over_processes(np.int64(count)))
+    if not total:
+        raise InputError("examples: expected one at least, got none")
 
     def score_setting(setting: CRFSetting) -> np.ndarray:
         confusions = np.zeros((total, data.num_labels, data.num_labels), np.int64)
-        values = jax.tree.map(np.float32, setting)
-        for stack in stacks:
-            counted, is_nan = _confusions(
-                stack.images,
-                stack.logits,
-                stack.labels,
-                stack.masks,
-                values,
-                num_iterations=num_iterations,
-                mesh=mesh,
-            )
-            if np.any(is_nan):
-                raise InputError(f"logits: expected numbers, got NaN with {setting}")
-            own = [places[index] for index in stack.indices]
-            confusions[own] = counted[: len(own)]
+        with failing_together():
+            for stack in stacks:
+                own = [places[index] for index in stack.indices]
+                confusions[own] = count_stack(stack, setting)[: len(own)]
         return sum_over_processes(confusions)
+
+    def count_stack(stack: _Stack, setting: CRFSetting) -> np.ndarray:
+        counted, is_nan = _confusions(
+            stack.images,
+            stack.logits,
+            stack.labels,
+            stack.masks,
+            jax.tree.map(np.float32, setting),
+            num_iterations=num_iterations,
+            mesh=mesh,
+        )
+        if np.any(is_nan):
+            raise InputError(f"logits: expected numbers, got NaN with {setting}")
+        return np.asarray(counted)
 
     return score_setting
 
@@ -139,8 +145,6 @@ def _stack(
             counted = np.where(mask, counted, -1)
         entry = (image, logits, counted.astype(np.int32), mask)
         groups.setdefault(image.shape, []).append((index, entry))
-    if not groups:
-        raise InputError("examples: expected one at least, got none")
     return [_stack_of_one_size(group, mesh) for group in groups.values()]
 
 

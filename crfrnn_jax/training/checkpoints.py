@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
-from crfrnn_jax.processes import is_first, wait_for_all
+from crfrnn_jax.processes import first_does, is_first
 from crfrnn_jax.sections import at_least, check_section, flag, text, texts
 from crfrnn_jax.training.configuration import STAGES
 from crfrnn_jax.training.steps import TrainState
@@ -41,14 +41,15 @@ class StageCheckpoints:
     """The checkpoints of one stage of a run.
 
     Those that are damaged are moved to `damaged/` in the work directory, with a warning
-    each, so that the newest of the others is the one to go on from.
+    each, so that the newest of the others is the one to go on from. If there is no
+    other that is a CheckpointError, and they stay.
     """
 
     def __init__(self, workdir: Path, stage: str):
         self.directory = Path(workdir).absolute() / "checkpoints" / stage
-        if is_first():
-            _set_damaged_aside(self.directory, Path(workdir).absolute() / "damaged")
-        wait_for_all("damaged checkpoints are set aside")
+        with first_does(f"looking for damaged checkpoints of {stage}"):
+            if is_first():
+                _set_damaged_aside(self.directory, Path(workdir).absolute() / "damaged")
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -79,8 +80,9 @@ class StageCheckpoints:
         path = self.directory / str(int(state.step))
         try:
             self._manager.save(int(state.step), args=items)
-            if is_first():
-                write_json(path / _DIGESTS, _digests(path))
+            with first_does(f"writing {path}"):
+                if is_first():
+                    write_json(path / _DIGESTS, _digests(path))
         except Exception as error:  # Orbax raises whatever its storage meets
             raise CheckpointError(
                 f"{path}: the checkpoint can't be written ({_reason(error)}); the one "
@@ -123,16 +125,22 @@ class StageCheckpoints:
 
 
 def _set_damaged_aside(directory: Path, aside: Path) -> None:
-    for path in sorted(directory.glob("*")):
-        damage = _damage_of(path) if path.name.isdigit() else None
-        if damage is None:
-            continue
+    paths = [path for path in directory.glob("*") if path.name.isdigit()]
+    damages = {path: _damage_of(path) for path in paths}
+    damaged = {path: why for path, why in damages.items() if why is not None}
+    # The first of all may have been killed before its digests were written.
+    is_first_of_all = len(paths) == 1 and not (paths[0] / _DIGESTS).exists()
+    if damaged and len(damaged) == len(paths) and not is_first_of_all:
+        raise CheckpointError(
+            "; ".join(f"{path}: {why}" for path, why in damaged.items())
+            + f". None of the stage's is left; remove {directory} to train it anew"
+        )
+    for path, why in damaged.items():
         aside.mkdir(exist_ok=True)
         number = sum(1 for _ in aside.iterdir())
         moved = path.rename(aside / f"{number}_{directory.name}_{path.name}")
         logger.warning(
-            "%s: %s; moved to %s, the run goes on from the checkpoint before it",
-            *(path, damage, moved),
+            "%s: %s; moved to %s, the run goes on from before it", path, why, moved
         )
 
 

@@ -42,8 +42,11 @@ def parse_flags(
             raise InputError(_reason_of_key(error)) from error
 
 
-def define_process_flags() -> Callable[[], None]:
+def define_process_flags(*, heeds_sigterm: bool = False) -> Callable[[], None]:
     """Defines the flags of a run of several processes.
+
+    Args:
+      heeds_sigterm: as in `join_processes`.
 
     Returns:
       What joins this process to the others, if the flags say that there are any; to be
@@ -69,7 +72,9 @@ def define_process_flags() -> Callable[[], None]:
             )
         if coordinator.value:
             address = None if is_auto else coordinator.value
-            join_processes(address, number.value, index.value)
+            join_processes(
+                address, number.value, index.value, heeds_sigterm=heeds_sigterm
+            )
         if not is_first():  # what it would say, the first one says
             logging.getLogger("crfrnn_jax").setLevel(logging.WARNING)
 

@@ -47,7 +47,7 @@ class Journal:
         self._file = self._board = None
         if is_first():
             path = _log(workdir)
-            _drop_after(path, stage, done)
+            drop_later(path, stage, done)
             self._file = path.open("a")
             if SummaryWriter:
                 self._board = SummaryWriter(
@@ -118,8 +118,8 @@ def _log(workdir: Path) -> Path:
     return workdir / "metrics.jsonl"
 
 
-def _drop_after(path: Path, stage: str, done: int) -> None:
-    """Drops the lines of a stage's steps after `done`, and one that was cut off."""
+def drop_later(path: Path, stage: str, done: int) -> None:
+    """Drops a log's lines of a stage's steps after `done`, and one that was cut off."""
     kept = [
         text
         for text, line in _lines(path)
@@ -134,8 +134,8 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of a log that are whole, as text and what they hold."""
     if not path.exists():
         return
-    for text in path.read_text().splitlines(keepends=True):
+    for text in path.read_text().splitlines():
         try:
-            yield text, json.loads(text)
+            yield text + "\n", json.loads(text)
         except json.JSONDecodeError:
             continue

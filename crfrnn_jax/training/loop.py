@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.processes import first_prepares, is_first, own_part
+from crfrnn_jax.processes import first_does, is_first, own_part
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     StageCheckpoints,
@@ -57,14 +57,15 @@ class _Run(NamedTuple):
     data: SegmentationData
     mesh: Mesh
     workdir: Path
+    stop: StopSignal
 
 
 def train(config: Config, workdir: Path) -> None:
     """Runs every stage of the config that is not done yet.
 
     A stage starts from the parameters of the one it names, or afresh. The same call on
-    the same work directory goes on from the newest whole checkpoint and, on one device,
-    lands on the same numbers as a run that was never stopped. On SIGTERM it writes a
+    the same work directory goes on from the newest whole checkpoint and, on a CPU of
+    one device, lands on the same numbers as a run that was never stopped. On SIGTERM it writes a
     checkpoint and ends. In a run of several processes each makes the same call.
 
     Args:
@@ -90,12 +91,18 @@ def train(config: Config, workdir: Path) -> None:
         check_batch_size(key, stage.batch_size, stage.micro_batches, mesh)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    with lock_workdir(workdir) if is_first() else contextlib.nullcontext():
-        with first_prepares("the data is prepared"):
+    with contextlib.ExitStack() as stack:
+        with first_does("taking the work directory"):
+            if is_first():
+                stack.enter_context(lock_workdir(workdir))
+        with first_does("preparing the data"):
             data = load_dataset(config.data)
         model = build_segmenter(config, data.num_labels)
-        run = _Run(config, model, data, mesh, workdir)
+        stop = stack.enter_context(StopSignal())
+        run = _Run(config, model, data, mesh, workdir, stop)
         for name in config.stages:
+            if stop.is_told():
+                raise StoppedError(f"stopped by SIGTERM before stage '{name}'")
             _run_stage(run, name)
 
 
@@ -110,7 +117,6 @@ class _StageRun(NamedTuple):
       batches: what it trains on.
       recorder: of the steps since the last line of the log.
       journal: the log.
-      stop: whether it was told to.
     """
 
     run: _Run
@@ -120,7 +126,6 @@ class _StageRun(NamedTuple):
     batches: Any
     recorder: Recorder
     journal: Journal
-    stop: StopSignal
 
     @property
     def settings(self) -> Config:
@@ -158,13 +163,19 @@ def _run_stage(run: _Run, name: str) -> None:
         recorder = Recorder(
             run.workdir,
             name,
+            done,
             skips=run.config.nonfinite == "skip",
             recorded=saved["recorded"] if saved else (),
         )
         journal = stack.enter_context(Journal(run.workdir, name, done, stage.steps))
-        stop = stack.enter_context(StopSignal())
         under_way = _StageRun(
-            *(run, name, meta, checkpoints, batches, recorder, journal, stop)
+            run=run,
+            name=name,
+            meta=meta,
+            checkpoints=checkpoints,
+            batches=batches,
+            recorder=recorder,
+            journal=journal,
         )
         if lacks_validation:
             _validate(under_way, state, done)
@@ -176,8 +187,8 @@ def _do_steps(
 ) -> None:
     """The steps that are not done, with what is due after each."""
     stage, schedule = under_way.settings, stage_schedule(under_way.settings)
-    recorder, stop = under_way.recorder, under_way.stop
-    started = time.monotonic()
+    recorder, stop = under_way.recorder, under_way.run.stop
+    started, since = time.monotonic(), done
     for step in range(done + 1, stage.steps + 1):
         batch = next(under_way.batches)
         names = batch.pop("name")
@@ -187,15 +198,15 @@ def _do_steps(
         stop.listen()
         # Reading a scalar waits for the device: only every so often.
         if _due(step, under_way.run.config.log_every, stage):
-            means, count = recorder.take()
+            means = recorder.take()
             seconds = time.monotonic() - started
-            means["images_per_second"] = count * stage.batch_size / seconds
+            means["images_per_second"] = (step - since) * stage.batch_size / seconds
             means["learning_rate"] = float(np.asarray(schedule(step - 1)))
             under_way.journal.write(step, means)
             if _due(step, stage.eval_every, stage):
                 _validate(under_way, state, step)
-            started = time.monotonic()
-        is_last = stop.is_due(step)
+            started, since = time.monotonic(), step
+        is_last = stop.is_due()
         # After the validation, so that a stage whose last checkpoint is there is done.
         if _due(step, stage.checkpoint_every, stage) or is_last:
             _save(under_way, state)
@@ -215,7 +226,7 @@ def _validate(under_way: _StageRun, state: TrainState, step: int) -> None:
             run.data,
             run.mesh,
             run.workdir / "panels" / f"{name}_{step:06d}.png",
-            under_way.stop.is_told,
+            run.stop.is_told,
         )
     except StoppedError:
         if step != under_way.checkpoints.latest_step():

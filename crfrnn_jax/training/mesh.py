@@ -6,11 +6,13 @@ device has images of its own. A parameter has a copy on each device along "data"
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crfrnn_jax.checks import InputError
@@ -30,7 +32,8 @@ def make_mesh(settings: Any) -> Mesh:
       ValueError: there are not as many devices, or of several processes' some would
         take no part.
     """
-    devices = jax.devices()
+    # In the order of the processes: each then has one piece of the batch.
+    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     along_parameters = settings.parameters
     along_data = settings.data or len(devices) // along_parameters
     number = along_data * along_parameters
@@ -44,7 +47,6 @@ def make_mesh(settings: Any) -> Mesh:
             f"config.mesh: expected all {len(devices)} devices of the "
             f"{jax.process_count()} processes, got {number}; data=0 takes all"
         )
-    # In the order of the processes: each then has one piece of the batch.
     grid = np.asarray(devices[:number]).reshape(along_data, along_parameters)
     return Mesh(grid, AXES)
 
@@ -106,14 +108,12 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
     }
 
 
-def local_copy(tree: Any) -> Any:
-    """Whole arrays on this process's first device, from arrays on any mesh."""
+def local_copy(mesh: Mesh, tree: Any) -> Any:
+    """Whole arrays on this process's first device, from arrays on the mesh."""
+    whole = _gather(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.tree.map(lambda array: array.addressable_data(0), whole)
 
-    def whole(array: jax.Array) -> jax.Array:
-        if not array.is_fully_replicated:
-            mesh = array.sharding.mesh  # pyright: ignore[reportAttributeAccessIssue]
-            everywhere = NamedSharding(mesh, PartitionSpec())
-            array = jax.jit(lambda x: x, out_shardings=everywhere)(array)
-        return array.addressable_data(0)
 
-    return jax.tree.map(whole, tree)
+@partial(jax.jit, static_argnames="everywhere")
+def _gather(tree: Any, everywhere: NamedSharding) -> Any:
+    return lax.with_sharding_constraint(tree, everywhere)

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from crfrnn_jax.training.journal import drop_later
+
 
 class NonFiniteLossError(Exception):
     """The loss became infinite or NaN; the last checkpoint is from before."""
@@ -24,6 +26,7 @@ class Recorder:
         self,
         workdir: Path,
         stage: str,
+        done: int,
         *,
         skips: bool,
         recorded: Sequence[dict[str, float]] = (),
@@ -33,6 +36,7 @@ class Recorder:
         Args:
           workdir: of the run.
           stage: its name.
+          done: steps of it; what was reported of later ones is dropped.
           skips: whether such a step was skipped, and is counted; else it is an error.
           recorded: of the steps before, from `scalars`.
         """
@@ -40,6 +44,7 @@ class Recorder:
         if jax.process_count() > 1:  # each knows the names of its own images
             name = f"nonfinite_{jax.process_index()}.jsonl"
         self._path = workdir / name
+        drop_later(self._path, stage, done)
         self._stage = stage
         self._skips = skips
         self._known = list(recorded)
@@ -73,10 +78,8 @@ class Recorder:
         self._new = []
         return self._known
 
-    def take(self) -> tuple[dict[str, float], int]:
-        """Their means, with the number that was skipped, and how many steps they are.
-
-        What was taken is forgotten.
+    def take(self) -> dict[str, float]:
+        """Their means, and the number that was skipped; they are forgotten then.
 
         Raises:
           NonFiniteLossError: as `scalars`.
@@ -92,7 +95,7 @@ class Recorder:
         }
         if self._skips:
             means["skipped"] = len(recorded) - len(finite)
-        return means, len(recorded)
+        return means
 
     def _report(self, step: int, values: dict[str, float], names: list[str]) -> None:
         line: dict[str, Any] = {"stage": self._stage, "step": step, "images": names}

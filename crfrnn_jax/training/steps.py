@@ -73,9 +73,10 @@ def make_train_step(
       reduction: "mean" or "sum", as there.
       robustness: as there.
       micro_batches: in how many parts, one after another, a device takes its images:
-        the gradient is the same, and the memory that of one part.
+        the gradient is the same but for dropout, and the memory that of one part.
       skip_nonfinite: whether a step whose loss or gradient is not finite leaves the
-        parameters and the optimiser as they were; otherwise they are spoilt.
+        parameters and the optimiser as they were, but for its count of steps; otherwise
+        they are spoilt.
 
     Returns:
       A function of the state (which is given up) and a batch {"image", "label", "mask"}
@@ -149,7 +150,8 @@ def make_train_step(
         if skip_nonfinite:
             is_finite = jnp.isfinite(loss) & jnp.isfinite(scalars["gradient_norm"])
             params, opt_state = jax.tree.map(
-                lambda new, old: jnp.where(is_finite, new, old),
+                # Counts of steps go on, by which rates fall.
+                lambda new, old: jnp.where(is_finite | _is_count(new), new, old),
                 (params, opt_state),
                 (state.params, state.opt_state),
             )
@@ -157,3 +159,7 @@ def make_train_step(
         return lax.with_sharding_constraint(state, layout_of(mesh, state)), scalars
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def _is_count(array: jax.Array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.integer)

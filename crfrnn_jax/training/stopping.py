@@ -16,12 +16,14 @@ class StopSignal:
     """Takes note of SIGTERM, from `listen` to the end of the context.
 
     Before, the process ends at once, as nothing is lost: what is written is whole or
-    not there. With several processes JAX's runtime listens, and they agree on the step.
+    not there. With several processes JAX's runtime listens from the start on, and they
+    agree on the step.
     """
 
     def __init__(self):
         self._is_told = False
         self._previous = None
+        self._asked = 0
 
     def __enter__(self) -> Self:
         return self
@@ -35,10 +37,11 @@ class StopSignal:
         if self._previous is None and jax.process_count() == 1:
             self._previous = signal.signal(signal.SIGTERM, self._note)
 
-    def is_due(self, step: int) -> bool:
-        """Whether to stop after a step; with several processes at each step."""
+    def is_due(self) -> bool:
+        """Whether to stop after a step; all processes ask after each of a run's."""
+        self._asked += 1  # JAX wants numbers that grow, from one stage to the next, too
         if jax.process_count() > 1:
-            return bool(multihost_utils.reached_preemption_sync_point(step))
+            return bool(multihost_utils.reached_preemption_sync_point(self._asked))
         return self._is_told
 
     def is_told(self) -> bool:

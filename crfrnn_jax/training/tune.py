@@ -17,7 +17,7 @@ from crfrnn_jax.evaluation.search import (
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
-from crfrnn_jax.processes import first_prepares, is_first, own_part
+from crfrnn_jax.processes import first_does, is_first, own_part
 from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
@@ -74,7 +74,7 @@ def tune(
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)
     config = evaluation_config(Path(checkpoint), meta, override)
-    with first_prepares("the data is prepared"):
+    with first_does("preparing the data"):
         data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
     check_params(Path(checkpoint), model, params)

@@ -54,7 +54,7 @@ def validate(
     """
     here = jax.process_index()
     devices = [device for device in mesh.devices.flat if device.process_index == here]
-    params = local_copy(params)
+    params = local_copy(mesh, params)
     multiple_of = config.eval.multiple_of
 
     def predictors_on(device: Device) -> dict[str, Predict]:

@@ -79,7 +79,9 @@ def main():
         step, given = compile_step(config, data=data, parameters=parameters)
         between = collectives(step.as_text())
         state, scalars = step(*given)
-        params = jax.tree.leaves(local_copy(state.params))
+        params = jax.tree.leaves(
+            local_copy(given[1]["image"].sharding.mesh, state.params)
+        )
         results[f"{data} x {parameters}"] = {
             "loss": float(scalars["loss"]),
             "gradient_norm": float(scalars["gradient_norm"]),
