@@ -94,6 +94,8 @@ class _Matrix:
         kind = self._flags & 0xFF
         if kind not in _CLASSES or self._flags & _COMPLEX:
             raise ValueError("a matrix of other things than real numbers")
+        if self._count > MOST_PIXELS:
+            raise ValueError(f"more than {MOST_PIXELS} numbers, {self._shape}")
         values = _values(self._parts[0])
         if len(values) != self._count:
             raise ValueError(f"{len(values)} numbers for the shape {self._shape}")

@@ -58,28 +58,6 @@ def _number(value: float) -> float | None:
 
 
 def score(
-    predictors: Mapping[str, Predict],
-    data: SegmentationData,
-    examples: Iterable[Mapping[str, Any]],
-    *,
-    trimap_widths: tuple[int, ...] = (),
-) -> dict[str, Score]:
-    """Scores several predictors in one pass over the examples.
-
-    Args:
-      predictors: by name.
-      data: for its labels.
-      examples: of the data set, each with `image` and `label`.
-      trimap_widths: of the bands along the boundaries, in pixels.
-
-    Returns:
-      A score for each name.
-    """
-    score_one = partial(_score_one, predictors, data, trimap_widths)
-    return _sum(map(score_one, examples), predictors, data, trimap_widths)
-
-
-def score_on_devices(
     predictors_on: PredictorsOn,
     data: SegmentationData,
     examples: Iterable[Mapping[str, Any]],
@@ -87,14 +65,17 @@ def score_on_devices(
     *,
     trimap_widths: tuple[int, ...] = (),
 ) -> dict[str, Score]:
-    """The same, shared out over devices, and over the processes of a run.
+    """Scores several predictors in one pass over the examples.
+
+    The examples are shared out over devices, and over the processes of a run.
 
     Args:
       predictors_on: makes the predictors of a device.
-      data: as in `score`.
-      examples: as there; of several processes each has its part.
+      data: for its labels.
+      examples: of the data set, each with `image` and `label`; of several processes
+        each has its part.
       devices: of this process.
-      trimap_widths: as in `score`.
+      trimap_widths: of the bands along the boundaries, in pixels.
 
     Returns:
       A score for each name, of all examples once each, the same in every process.

@@ -23,7 +23,7 @@ from crfrnn_jax.evaluation.comparison import (
 )
 from crfrnn_jax.evaluation.devices import Device
 from crfrnn_jax.evaluation.prediction import Predict
-from crfrnn_jax.evaluation.scoring import score_on_devices
+from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.models import build_segmenter
 from crfrnn_jax.training.checkpoints import latest_checkpoint, load_for_evaluation
 from crfrnn_jax.training.configuration import (
@@ -236,7 +236,7 @@ def _score(config: Config, checkpoint: Path, row: str) -> dict[str, Any]:
         own = jax.device_put(params, device)
         return {row: row_predictor(row, config, model, own, setting)}
 
-    scores = score_on_devices(
+    scores = score(
         predictors_on,
         data,
         eval_examples(data, "val"),

@@ -21,7 +21,7 @@ from crfrnn_jax.evaluation.prediction import (
     unary_of,
 )
 from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trimaps
-from crfrnn_jax.evaluation.scoring import score_on_devices
+from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import UnaryOn, tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.processes import first_does, is_first, own_part
@@ -107,7 +107,7 @@ def evaluate(
         return predictors
 
     devices = jax.local_devices()
-    scores = score_on_devices(
+    scores = score(
         predictors_on,
         data,
         eval_examples(data, "val", part=own_part()),

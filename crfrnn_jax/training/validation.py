@@ -15,7 +15,7 @@ from crfrnn_jax.evaluation.prediction import (
     end_to_end_predictor,
     plain_predictor,
 )
-from crfrnn_jax.evaluation.scoring import score_on_devices
+from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.models import Segmenter
 from crfrnn_jax.processes import is_first, own_part
 from crfrnn_jax.training.configuration import Config
@@ -69,14 +69,12 @@ def validate(
 
     limit = config.eval.validation_images
     examples = eval_examples(data, "val", limit=limit, part=own_part())
-    scores = score_on_devices(
-        predictors_on, data, _unless(is_told_to_stop, examples), devices
-    )
+    scores = score(predictors_on, data, _unless(is_told_to_stop, examples), devices)
     if is_first():
         rows = predictors_on(devices[0])
         examples = eval_examples(data, "val", limit=config.eval.panels)
         save_panels(panels, rows, data, _unless(is_told_to_stop, examples))
-    return {f"val_mean_iou_{row}": score.mean_iou for row, score in scores.items()}
+    return {f"val_mean_iou_{row}": of_row.mean_iou for row, of_row in scores.items()}
 
 
 def _unless(

@@ -52,13 +52,19 @@ def data():
     return SegmentationData(("left", "right"), IGNORE, {})
 
 
+def _score(predictors, data, examples, **options):
+    return score(
+        lambda device: predictors, data, examples, jax.devices()[:1], **options
+    )
+
+
 def test_scores_add_up_over_the_examples(examples, data):
     examples, unary = examples
     predictors = {
         "truth": lambda image: (image[..., 0] > 120).astype(int),
         "unary": lambda image: np.asarray(unary(image).argmax(-1)),
     }
-    scores = score(predictors, data, examples, trimap_widths=(1, 20))
+    scores = _score(predictors, data, examples, trimap_widths=(1, 20))
     assert scores["truth"].mean_iou == 1.0
     valid = sum((example["label"] != IGNORE).sum() for example in examples)
     assert scores["unary"].confusion.sum() == valid
@@ -81,7 +87,7 @@ def test_tuning_takes_the_setting_that_scores_best(examples, data):
         report=results.__setitem__,
     )
     assert chosen == useful
-    plain = score(
+    plain = _score(
         {"plain": lambda image: np.asarray(unary(image).argmax(-1))}, data, examples
     )
     assert results[useless] == plain["plain"].mean_iou
@@ -143,7 +149,7 @@ def test_panels_hold_the_pictures_they_name(examples, data, tmp_path):
 
 def test_tables_show_every_row_and_class(examples, data):
     examples, _ = examples
-    scores = score(
+    scores = _score(
         {"plain": lambda image: np.zeros((16, 16), int)},
         data,
         examples,

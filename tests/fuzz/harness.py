@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 CORPUS = Path(__file__).parent / "corpus"
 _SECONDS = 5  # for an input
+_MOST_SECONDS = 60  # for one that does not come back to Python
 _ADDRESSES = 2 * 2**30  # bytes beyond what the process has when it starts
 _USED = 256 * 2**20  # bytes of growth, as the largest inputs are some kilobytes
 
@@ -101,7 +102,11 @@ def fuzz(name: str, target: Target, count: int, seed: int, out: Path) -> int:
             target=_work, args=(name, target, count, seed, path, out)
         )
         process.start()
-        process.join()
+        while process.is_alive():
+            process.join(5)
+            # The alarm does not reach what hangs in compiled code.
+            if path.exists() and time.time() - path.stat().st_mtime > _MOST_SECONDS:
+                process.kill()
         if process.exitcode in (0, 1):
             return process.exitcode
         kept = _keep(out, name, path)

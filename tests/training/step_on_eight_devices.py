@@ -87,6 +87,10 @@ def main():
             "gradient_norm": float(scalars["gradient_norm"]),
             "params": [np.asarray(leaf).tolist() for leaf in params],
             "collectives": between,
+            "pieces": [
+                leaf.size // leaf.addressable_data(0).size
+                for leaf in jax.tree.leaves((state.params, state.opt_state))
+            ],
             "has_crf": "/crf/" in step.as_text(),
         }
     json.dump(results, sys.stdout)

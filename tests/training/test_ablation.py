@@ -204,7 +204,7 @@ def test_the_table_has_every_row_and_is_written(run):
 def test_what_is_done_is_neither_trained_nor_scored_again(run, data_dir, monkeypatch):
     table, workdir, _ = run
     steps = _count(monkeypatch, loop, "make_train_step")
-    scores = _count(monkeypatch, module, "score_on_devices")
+    scores = _count(monkeypatch, module, "score")
     assert _ablate(data_dir, workdir, RUN) == table
     assert not steps
     assert not scores
@@ -213,17 +213,17 @@ def test_what_is_done_is_neither_trained_nor_scored_again(run, data_dir, monkeyp
 def test_a_stopped_run_goes_on(run, data_dir, tmp_path, monkeypatch):
     names = (REFERENCE, "untrained_crf")
     chosen = {name: ABLATIONS[name] for name in names}
-    original = module.score_on_devices
+    original = module.score
     with monkeypatch.context() as patch:
 
         def score_once(*arguments, **options):
-            patch.setattr(module, "score_on_devices", stop)
+            patch.setattr(module, "score", stop)
             return original(*arguments, **options)
 
         def stop(*arguments, **options):
             raise KeyboardInterrupt
 
-        patch.setattr(module, "score_on_devices", score_once)
+        patch.setattr(module, "score", score_once)
         with pytest.raises(KeyboardInterrupt):
             _ablate(data_dir, tmp_path, chosen)
     so_far = (tmp_path / "results.md").read_text()
@@ -243,7 +243,7 @@ def test_a_stopped_run_goes_on(run, data_dir, tmp_path, monkeypatch):
 def test_another_evaluation_scores_again_and_trains_nothing(run, data_dir, monkeypatch):
     _, workdir, _ = run
     steps = _count(monkeypatch, loop, "make_train_step")
-    scores = _count(monkeypatch, module, "score_on_devices")
+    scores = _count(monkeypatch, module, "score")
     path = workdir / f"seed_{SEED}" / REFERENCE / "results.json"
     kept = path.read_text()
     config = _config(data_dir)

@@ -75,7 +75,7 @@ def _training(directory, data, *, mesh, steps=3):
     arguments += [f"--config.eval.validation_images={NUM_VAL}"]
     arguments += [f"--config.mesh.{key}={value}" for key, value in mesh.items()]
     settings = {"steps": steps, "batch_size": 8, "crop": "(32,32)", "warmup_steps": 1}
-    settings |= {"checkpoint_every": 100, "eval_every": 100, "start_from": ""}
+    settings |= {"checkpoint_every": 2, "eval_every": 100, "start_from": ""}
     arguments += [f"--config.end_to_end.{k}={v}" for k, v in settings.items()]
     config = f"--config={ROOT / 'configs/shapes.py'}"
     return [config, f"--workdir={directory}", *arguments]
@@ -128,6 +128,10 @@ def test_many_devices_train_as_one(run, alone, request):
             np.testing.assert_allclose(many[name], one[name], rtol=1e-5)
         for name in (name for name in one if name.startswith("val_")):
             np.testing.assert_allclose(many[name], one[name], atol=1e-3)
+    _assert_same_params(workdir, alone)
+
+
+def _assert_same_params(workdir, alone):
     expected, params = (
         flat_names(load_for_evaluation(latest_checkpoint(run, "end_to_end"))[0])
         for run in (alone, workdir)
@@ -167,11 +171,22 @@ def _progress(out):
     return (out.parent / f"{out.name}.progress.jsonl").read_text()
 
 
-def test_a_run_goes_on_with_other_devices(on_eight, data):
-    """Here nothing is left to do; the mesh is no part of what a run is."""
-    log = (on_eight / "metrics.jsonl").read_text()
-    _train(on_eight, data, mesh={"data": 1, "parameters": 1})
-    assert (on_eight / "metrics.jsonl").read_text() == log
+@pytest.mark.parametrize(
+    ("run", "mesh", "where"),
+    [
+        ("on_eight", {"data": 1, "parameters": 2}, {"devices": 2}),
+        ("in_two_processes", {"data": 1, "parameters": 1}, {}),
+    ],
+)
+def test_a_run_goes_on_with_other_devices(
+    run, mesh, where, alone, data, request, tmp_path
+):
+    """From step 2, in the shares that there are then."""
+    workdir = tmp_path / "run"
+    shutil.copytree(request.getfixturevalue(run), workdir)
+    shutil.rmtree(workdir / "checkpoints" / "end_to_end" / "3")
+    _train(workdir, data, mesh=mesh, **where)
+    _assert_same_params(workdir, alone)
 
 
 def test_two_processes_stop_at_the_same_step_and_go_on(data, tmp_path):

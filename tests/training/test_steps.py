@@ -54,6 +54,13 @@ def test_many_devices_step_as_one(on_eight, mesh):
         np.testing.assert_allclose(leaf, expected, atol=1e-5)
 
 
+def test_parameters_are_divided_over_their_axis_alone(on_eight):
+    """All that four divide; a single number can't be."""
+    assert set(on_eight["8 x 1"]["pieces"]) == {1}
+    assert set(on_eight["2 x 4"]["pieces"]) == {1, 4}
+    assert on_eight["2 x 4"]["pieces"].count(4) > 20
+
+
 def test_no_device_talks_to_another_inside_the_crf(on_eight):
     """A step sums the gradients, and gathers the parameters if they are divided."""
     assert all(run["has_crf"] for run in on_eight.values())  # else nothing is shown

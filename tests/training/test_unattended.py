@@ -142,12 +142,19 @@ def _flip_a_bit(path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
-    [(_truncate, "damaged in"), (_flip_a_bit, "damaged in"), (os.unlink, "damaged in")],
+    ("what", "damage", "told"),
+    [
+        ("params/**/*", _truncate, "is damaged in params/"),
+        ("params/**/*", _flip_a_bit, "is damaged in params/"),
+        ("params/**/*", os.unlink, "is damaged in params/"),
+        ("training/**/*", _flip_a_bit, "is damaged in training/"),
+        ("meta/*", _truncate, "is damaged in meta/metadata"),
+        ("digests.json", _truncate, "is not whole, it has no digests.json"),
+        ("digests.json", os.unlink, "is not whole, it has no digests.json"),
+    ],
 )
-@pytest.mark.parametrize("what", ["params/**/*", "meta/*", "digests.json"])
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
-    damage, told, what, tiny_config, tmp_path, monkeypatch, caplog
+    what, damage, told, tiny_config, tmp_path, monkeypatch, caplog
 ):
     tiny_config.stages = ("fcn",)
     tiny_config.fcn.checkpoint_every = 1
@@ -156,16 +163,28 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     newest = tmp_path / "run" / "checkpoints" / "fcn" / "3"
     files = [path for path in newest.glob(what) if path.is_file()]
     damage(max(files, key=lambda path: path.stat().st_size))
-    if what == "digests.json":
-        told = "damaged in" if damage is _flip_a_bit else "not whole"
     caplog.clear()
     _interrupted(tiny_config, tmp_path / "run", monkeypatch, step=4)
     (line,) = [r.getMessage() for r in caplog.records if "goes on from" in r.message]
     assert str(newest) in line
-    assert told in line or "not whole" in line
+    assert told in line
     assert [path.name for path in (tmp_path / "run/damaged").iterdir()] == ["0_fcn_3"]
     again = load_for_evaluation(latest_checkpoint(tmp_path / "run", "fcn"))[0]
     jax.tree.map(np.testing.assert_array_equal, expected, again)
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(
+    tiny_config, tmp_path, monkeypatch
+):
+    tiny_config.stages = ("fcn",)
+    tiny_config.fcn.checkpoint_every = 1
+    _interrupted(tiny_config, tmp_path, monkeypatch, step=4)
+    for step in ("2", "3"):
+        (tmp_path / "checkpoints" / "fcn" / step / "digests.json").unlink()
+    with pytest.raises(CheckpointError, match="None of the stage's is left; remove"):
+        loop.train(tiny_config, tmp_path)
+    assert latest_checkpoint(tmp_path, "fcn").name == "3"
+    assert (tmp_path / "metrics.jsonl").read_text().count("loss") == 3
 
 
 def test_an_evaluation_of_a_damaged_checkpoint_is_refused(
@@ -195,14 +214,12 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(
     small_disk, tiny_config, tmp_path
 ):
     tiny_config.stages = ("fcn",)
-    tiny_config.fcn.update(steps=40, checkpoint_every=20, eval_every=40)
+    tiny_config.fcn.update(steps=40, checkpoint_every=10, eval_every=40)
     workdir = small_disk / "run"
     _fill_but(small_disk, 600_000, workdir)
     with pytest.raises((CheckpointError, OSError), match=r"written|No space left"):
         loop.train(tiny_config, workdir)
-    for path in (workdir / "checkpoints" / "fcn").glob("[0-9]*"):
-        if (path / "digests.json").exists():
-            load_for_evaluation(path)
+    load_for_evaluation(workdir / "checkpoints" / "fcn" / "10")
     (small_disk / "filling").unlink()
     loop.train(tiny_config, workdir)
     assert latest_checkpoint(workdir, "fcn").name == "40"
