@@ -66,7 +66,7 @@ def train(config: Config, workdir: Path) -> None:
     A stage starts from the parameters of the one it names, or afresh. The same call on
     the same work directory goes on from the newest whole checkpoint and, on a CPU of
     one device, lands on the same numbers as a run that was never stopped. On SIGTERM it
-    writes a checkpoint and ends. In a run of several processes each makes the same call.
+    writes a checkpoint and ends. Each of several processes makes the same call.
 
     Args:
       config: as in `configs/`.
