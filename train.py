@@ -1,4 +1,4 @@
-"""Trains the stages of a config and evaluates the result.
+"""Trains the stages of a config.
 
 python train.py --config=configs/shapes.py --workdir=runs/shapes [--config.key=value]
 

@@ -70,11 +70,23 @@ def define_process_flags(*, heeds_sigterm: bool = False) -> Callable[[], None]:
                 f"HOST:PORT, and neither with auto, got {coordinator.value}, "
                 f"{number.value} and {index.value}"
             )
+        count, own = number.value, index.value
+        if count is not None and own is not None and not 0 <= own < count:
+            raise InputError(
+                f"--process_id: expected 0 to {count - 1}, of {count} processes, got "
+                f"{own}"
+            )
         if coordinator.value:
             address = None if is_auto else coordinator.value
-            join_processes(
-                address, number.value, index.value, heeds_sigterm=heeds_sigterm
-            )
+            try:
+                join_processes(
+                    address, number.value, index.value, heeds_sigterm=heeds_sigterm
+                )
+            except ValueError as error:  # of JAX's, which finds no cluster
+                raise InputError(
+                    "--coordinator: expected HOST:PORT, or auto on Slurm, MPI or a TPU "
+                    f"slice, got {coordinator.value}: {error}"
+                ) from error
         if not is_first():  # what it would say, the first one says
             logging.getLogger("crfrnn_jax").setLevel(logging.WARNING)
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.processes import first_does, is_first, own_part
@@ -36,7 +37,7 @@ from crfrnn_jax.training.mesh import (
     put_state,
 )
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
-from crfrnn_jax.training.recording import Recorder
+from crfrnn_jax.training.recording import NonFiniteLossError, Recorder, how_to_mend
 from crfrnn_jax.training.same_run import ancestry, differences, make_places_absolute
 from crfrnn_jax.training.steps import (
     TrainState,
@@ -228,6 +229,11 @@ def _validate(under_way: _StageRun, state: TrainState, step: int) -> None:
             run.workdir / "panels" / f"{name}_{step:06d}.png",
             run.stop.is_told,
         )
+    except InputError as error:
+        raise NonFiniteLossError(
+            f"stage '{name}', step {step}: scores of validation images are no numbers "
+            f"({error}). No checkpoint holds this step; {how_to_mend(name)}"
+        ) from error
     except StoppedError:
         if step != under_way.checkpoints.latest_step():
             _save(under_way, state)

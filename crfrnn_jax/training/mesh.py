@@ -35,6 +35,11 @@ def make_mesh(settings: Any) -> Mesh:
     # In the order of the processes: each then has one piece of the batch.
     devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     along_parameters = settings.parameters
+    if settings.data == 0 and len(devices) % along_parameters:
+        raise InputError(
+            f"config.mesh.parameters: expected a number that divides the "
+            f"{len(devices)} devices, as data=0 takes all, got {along_parameters}"
+        )
     along_data = settings.data or len(devices) // along_parameters
     number = along_data * along_parameters
     if not 1 <= number <= len(devices):
@@ -55,8 +60,9 @@ def check_batch_size(key: str, batch_size: int, micro_batches: int, mesh: Mesh) 
     """Raises InputError unless each device gets as many images, in as many parts."""
     if batch_size % (mesh.size * micro_batches):
         raise InputError(
-            f"{key}.batch_size: expected a multiple of the mesh's {mesh.size} devices "
-            f"times micro_batches, {micro_batches}, got {batch_size}"
+            f"{key}.batch_size: expected a multiple of {mesh.size * micro_batches}, "
+            f"config.mesh's devices ({mesh.size}) times micro_batches ({micro_batches})"
+            f", got {batch_size}"
         )
 
 

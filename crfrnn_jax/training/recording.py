@@ -10,9 +10,21 @@ import numpy as np
 
 from crfrnn_jax.training.journal import drop_later
 
+# Of steps that are skipped: more will not mend themselves.
+_MOST_IN_A_ROW = 100
+
 
 class NonFiniteLossError(Exception):
     """The loss became infinite or NaN; the last checkpoint is from before."""
+
+
+def how_to_mend(stage: str) -> str:
+    """What to try where a stage's numbers are not finite, for messages."""
+    key = f"--config.{stage}"
+    return (
+        f"In a new --workdir, try a lower {key}.learning_rate, a longer "
+        f"{key}.warmup_steps or, with the CRF, a lower {key}.weights_learning_rate."
+    )
 
 
 class Recorder:
@@ -48,6 +60,7 @@ class Recorder:
         self._stage = stage
         self._skips = skips
         self._known = list(recorded)
+        self._skipped_in_a_row = 0
         self._new: list[tuple[int, dict[str, jax.Array], list[str]]] = []
 
     def add(
@@ -66,13 +79,17 @@ class Recorder:
         """Those of each step since the last line; waits for the device.
 
         Raises:
-          NonFiniteLossError: one is not finite, and steps are not skipped. A lattice
-            that overflowed is seen here, too: it filters to NaN.
+          NonFiniteLossError: one is not finite, and steps are not skipped, or a hundred
+            in a row were. A lattice that overflowed is seen here, too: it filters to
+            NaN.
         """
         scalars = jax.device_get([scalars for _, scalars, _ in self._new])
         for (step, _, names), of_step in zip(self._new, scalars, strict=True):
             values = {name: float(value) for name, value in of_step.items()}
-            if not _are_finite(values):
+            self._skipped_in_a_row += 1
+            if _are_finite(values):
+                self._skipped_in_a_row = 0
+            else:
                 self._report(step, values, names)
             self._known.append(values)
         self._new = []
@@ -102,16 +119,18 @@ class Recorder:
         line |= {name: str(value) for name, value in values.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if self._skips:
+        if self._skips and self._skipped_in_a_row < _MOST_IN_A_ROW:
             return
-        key = f"--config.{self._stage}"
+        if self._skips:
+            raise NonFiniteLossError(
+                f"stage '{self._stage}', step {step}: {_MOST_IN_A_ROW} steps in a row "
+                f"were not finite, and skipped. {how_to_mend(self._stage)}"
+            )
         raise NonFiniteLossError(
             f"stage '{self._stage}', step {step}: loss {values['loss']}, gradient norm "
             f"{values['gradient_norm']}. No checkpoint holds this step or a later one; "
-            f"{self._path} holds the names of its images. In a new --workdir, try a "
-            f"lower {key}.learning_rate, a longer {key}.warmup_steps or, with the CRF, "
-            f"a lower {key}.weights_learning_rate; --config.nonfinite=skip leaves such "
-            "steps out."
+            f"{self._path} holds the names of its images; --config.nonfinite=skip "
+            f"leaves such steps out. {how_to_mend(self._stage)}"
         )
 
 

@@ -1,7 +1,7 @@
 """What makes two configs those of one run, and what may differ between them.
 
-A run may change on its way where the data lies, on which devices it runs, how it is
-looked at, and which stages are to follow.
+A run may change on its way where the data lies, on which devices it runs and in how
+much memory, how it is looked at and saved, and which stages are to follow.
 """
 
 from collections.abc import Collection
@@ -16,8 +16,13 @@ from crfrnn_jax.training.configuration import STAGES, Config
 _PLACES = ("dir", "voc_dir", "prepared_dir")
 _FREE = (
     *("config.eval", "config.postprocessing", "config.stages"),
-    *("config.mesh", "config.data_threads"),
-    *(f"config.{stage}.micro_batches" for stage in STAGES),
+    *("config.mesh", "config.data_threads", "config.model.remat"),
+    *("config.nonfinite", "config.log_every"),
+    *(
+        f"config.{stage}.{key}"
+        for stage in STAGES
+        for key in ("micro_batches", "checkpoint_every", "eval_every")
+    ),
 )
 
 

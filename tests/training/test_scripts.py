@@ -149,6 +149,10 @@ def test_train_names_a_wrong_key_and_a_missing_folder(tmp_path):
     )
     assert missing.returncode == 1
     assert f"{tmp_path}/no" in _only_line(missing.stderr)
+    joined = ["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"]
+    alone = _run("train.py", config, f"--workdir={tmp_path}", *joined)
+    assert alone.returncode == 1
+    assert "--process_id: expected 0 to 1, of 2 processes" in _only_line(alone.stderr)
     typing_error = _run("train.py", config, "--workdir=x", "--config.fcn.stepz=3")
     assert typing_error.returncode == 1
     assert 'Did you mean "steps"' in _only_line(typing_error.stderr)

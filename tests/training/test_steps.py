@@ -152,9 +152,9 @@ def test_a_step_that_is_not_finite_is_left_out_and_the_next_is_not():
     ("mesh", "message"),
     [
         ({"data": 2, "parameters": 1}, "at most the 1 devices there are, got data=2"),
-        ({"data": 0, "parameters": 2}, "at most the 1 devices there are, got data=0"),
+        ({"data": 0, "parameters": 2}, "a number that divides the 1 devices"),
     ],
 )
 def test_a_mesh_of_more_devices_than_there_are_is_refused(mesh, message):
-    with pytest.raises(ValueError, match=f"config.mesh: expected {message}"):
+    with pytest.raises(ValueError, match=f"config.mesh.*: expected {message}"):
         make_mesh(ConfigDict(mesh))

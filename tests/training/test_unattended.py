@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tiny import make_tiny_config
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.training import loop
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     latest_checkpoint,
     load_for_evaluation,
 )
-from crfrnn_jax.training.recording import NonFiniteLossError
+from crfrnn_jax.training.recording import NonFiniteLossError, Recorder
 
 STEPS = 12
 
@@ -312,6 +313,33 @@ def test_a_loss_that_is_not_finite_leaves_the_names_of_its_images(
     assert len(line["images"]) == 2
     assert {name.split(" ")[0] for name in line["images"]} == {"photo"}
     assert latest_checkpoint(tmp_path / "run", "fcn").name == "2"
+
+
+def test_a_hundred_steps_in_a_row_are_not_skipped(tmp_path):
+    recorder = Recorder(tmp_path, "fcn", 0, skips=True)
+    finite, broken = ({"loss": loss, "gradient_norm": 1.0} for loss in (1.0, np.nan))
+    for step in range(1, 100):
+        recorder.add(step, broken, ["a"])
+    recorder.add(100, finite, ["a"])
+    for step in range(101, 200):
+        recorder.add(step, broken, ["a"])
+    assert recorder.take()["skipped"] == 198
+    recorder.add(200, broken, ["a"])
+    with pytest.raises(NonFiniteLossError, match=r"step 200: 100 steps in a row"):
+        recorder.take()
+
+
+def test_a_validation_without_numbers_says_what_to_try(
+    tiny_config, tmp_path, monkeypatch
+):
+    def validate(*_):
+        raise InputError("logits: expected numbers, got NaN")
+
+    monkeypatch.setattr(loop, "validate", validate)
+    with pytest.raises(
+        NonFiniteLossError, match=r"'fcn', step 4: .* lower --config\.fcn"
+    ):
+        loop.train(tiny_config, tmp_path)
 
 
 def test_or_it_is_skipped_and_counted(data_dir, tmp_path, monkeypatch):
