@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from crfrnn_jax.checks import InputError, check_keys, check_no_others, shown
+from crfrnn_jax.sections import is_row
 
 
 def attributes_of(module: Any) -> dict[str, Any]:
@@ -61,8 +62,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) is Sequence:
         (inner,) = get_args(kind)
-        is_row = isinstance(value, tuple | list)
-        return is_row and all(fits(item, inner) for item in value)
+        return is_row(value) and all(fits(item, inner) for item in value)
     if get_args(kind):
         return any(fits(value, part) for part in get_args(kind))
     if kind is float:

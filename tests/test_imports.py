@@ -14,8 +14,8 @@ PACKAGE = Path(crfrnn_jax.__file__).parent
 # Every module imports only from those before it; a folder is one entry.
 LAYERS = [
     "checks",
-    "attributes",
     "sections",
+    "attributes",
     "writing",
     "processes",
     "tiles",
