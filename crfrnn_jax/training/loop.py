@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.processes import first_does, is_first, own_part
@@ -46,7 +45,7 @@ from crfrnn_jax.training.steps import (
     make_train_step,
 )
 from crfrnn_jax.training.stopping import StoppedError, StopSignal
-from crfrnn_jax.training.validation import validate
+from crfrnn_jax.training.validation import NoNumbersError, validate
 from crfrnn_jax.writing import check_folder
 
 
@@ -229,7 +228,7 @@ def _validate(under_way: _StageRun, state: TrainState, step: int) -> None:
             run.workdir / "panels" / f"{name}_{step:06d}.png",
             run.stop.is_told,
         )
-    except InputError as error:
+    except NoNumbersError as error:
         raise NonFiniteLossError(
             f"stage '{name}', step {step}: scores of validation images are no numbers "
             f"({error}). No checkpoint holds this step; {how_to_mend(name)}"

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
+from crfrnn_jax.checks import InputError
 from crfrnn_jax.data import SegmentationData, eval_examples
 from crfrnn_jax.evaluation.devices import Device
 from crfrnn_jax.evaluation.panels import save_panels
@@ -21,6 +23,10 @@ from crfrnn_jax.processes import is_first, own_part
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.mesh import local_copy
 from crfrnn_jax.training.stopping import StoppedError
+
+
+class NoNumbersError(InputError):
+    """The network's scores of an image are NaN."""
 
 
 def validate(
@@ -51,6 +57,7 @@ def validate(
 
     Raises:
       StoppedError: it was told to stop.
+      NoNumbersError: a score is NaN.
     """
     here = jax.process_index()
     devices = [device for device in mesh.devices.flat if device.process_index == here]
@@ -59,13 +66,13 @@ def validate(
 
     def predictors_on(device: Device) -> dict[str, Predict]:
         own = jax.device_put(params, device)
-        plain = plain_predictor(model, own, multiple_of=multiple_of)
+        plain = _of_numbers(plain_predictor(model, own, multiple_of=multiple_of))
         if not config[stage].use_crf:
             return {"plain": plain}
         end_to_end = end_to_end_predictor(
             model, own, config.eval.num_iterations, multiple_of=multiple_of
         )
-        return {"unary": plain, "end_to_end": end_to_end}
+        return {"unary": plain, "end_to_end": _of_numbers(end_to_end)}
 
     limit = config.eval.validation_images
     examples = eval_examples(data, "val", limit=limit, part=own_part())
@@ -75,6 +82,18 @@ def validate(
         examples = eval_examples(data, "val", limit=config.eval.panels)
         save_panels(panels, rows, data, _unless(is_told_to_stop, examples))
     return {f"val_mean_iou_{row}": of_row.mean_iou for row, of_row in scores.items()}
+
+
+def _of_numbers(predict: Predict) -> Predict:
+    """The same, whose error is not one of an image that can't be read."""
+
+    def predict_numbers(image: np.ndarray) -> np.ndarray:
+        try:
+            return predict(image)
+        except InputError as error:
+            raise NoNumbersError(str(error)) from error
+
+    return predict_numbers
 
 
 def _unless(

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tiny import make_tiny_config
 
-from crfrnn_jax.checks import InputError
-from crfrnn_jax.training import loop
+from crfrnn_jax.evaluation.prediction import likeliest_labels
+from crfrnn_jax.training import loop, validation
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     latest_checkpoint,
@@ -332,10 +332,12 @@ def test_a_hundred_steps_in_a_row_are_not_skipped(tmp_path):
 def test_a_validation_without_numbers_says_what_to_try(
     tiny_config, tmp_path, monkeypatch
 ):
-    def validate(*_):
-        raise InputError("logits: expected numbers, got NaN")
+    """Of a network that is no number any more, and not where an image is gone."""
 
-    monkeypatch.setattr(loop, "validate", validate)
+    def not_even_one(*_, **__):
+        return lambda image: likeliest_labels(np.full((*image.shape[:2], 8), np.nan))
+
+    monkeypatch.setattr(validation, "plain_predictor", not_even_one)
     with pytest.raises(
         NonFiniteLossError, match=r"'fcn', step 4: .* lower --config\.fcn"
     ):
