@@ -1,9 +1,9 @@
 """A run that is killed over and over ends where one that never was ends, bit for bit.
 
-python tests/training/killing.py --kills=20 --workdir=DIR
+PYTHONPATH=. python tests/training/killing.py --kills=20 --workdir=DIR
 
 Kills train.py with SIGKILL at random moments and starts it again, until it was killed
-so often and is done; then compares its parameters with those of a run in one go. About
+so often and is done; then compares its parameters with those of a run in one go. Two to
 five minutes on two cores.
 """
 
