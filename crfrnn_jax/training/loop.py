@@ -12,10 +12,10 @@ import optax
 from jax.sharding import Mesh
 
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
+from crfrnn_jax.data.class_weights import class_weights
 from crfrnn_jax.models import Segmenter, build_segmenter
 from crfrnn_jax.processes import first_does, is_first, own_part
 from crfrnn_jax.training.checkpoints import (
-    CheckpointError,
     StageCheckpoints,
     latest_checkpoint,
     load_for_evaluation,
@@ -37,7 +37,7 @@ from crfrnn_jax.training.mesh import (
 )
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.recording import NonFiniteLossError, Recorder, how_to_mend
-from crfrnn_jax.training.same_run import ancestry, differences, make_places_absolute
+from crfrnn_jax.training.same_run import check_same_run, make_places_absolute
 from crfrnn_jax.training.steps import (
     TrainState,
     TrainStep,
@@ -140,7 +140,7 @@ def _run_stage(run: _Run, name: str) -> None:
         done = checkpoints.latest_step() or 0
         saved = checkpoints.restore_meta() if done else None
         if saved:
-            _check_same_run(saved, meta, checkpoints.directory)
+            check_same_run(saved, meta, checkpoints.directory)
         # One that was told to stop then: it is made up for.
         lacks_validation = (
             bool(saved)
@@ -334,34 +334,3 @@ def _initial_params(run: _Run, stage: Config) -> Any:
     assert earlier is not None  # check_config: it is among the stages before this one
     params, _ = load_for_evaluation(earlier)
     return params
-
-
-def _check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -> None:
-    stages = ancestry(given["config"], given["stage"])
-    changed = differences(saved["config"], given["config"], stages=stages)
-    if changed:
-        raise CheckpointError(
-            f"{where}: holds a run of another config; give another --workdir, or the "
-            "config it was started with. Saved -> given: " + "; ".join(changed)
-        )
-    if saved.get("num_examples") != given["num_examples"]:
-        raise CheckpointError(
-            f"{where}: holds a run on another data set, of {saved.get('num_examples')} "
-            f"examples; the one given has {given['num_examples']}"
-        )
-
-
-def class_weights(data: SegmentationData) -> np.ndarray:
-    """Weights 1 / log(1.02 + share of the training pixels) of the classes.
-
-    They lift rare classes without letting them rule (Paszke et al. 2016, ENet).
-
-    Returns:
-      float32 [labels], with mean 1.
-    """
-    counts = np.zeros(data.num_labels, np.int64)
-    for example in data.splits["train"]:
-        valid = example["label"][example["label"] != data.ignore_label]
-        counts += np.bincount(valid, minlength=data.num_labels)
-    weights = 1.0 / np.log(1.02 + counts / counts.sum())
-    return (weights / weights.mean()).astype(np.float32)

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from crfrnn_jax.evaluation.differences import differing
+from crfrnn_jax.training.checkpoints import CheckpointError
 from crfrnn_jax.training.configuration import STAGES, Config
 
 _PLACES = ("dir", "voc_dir", "prepared_dir")
@@ -87,3 +88,25 @@ def differences(
     """
     free = {*_FREE, *(f"config.{name}" for name in STAGES if name not in stages)}
     return differing(one, other, "config", lambda key: key in free or _is_place(key))
+
+
+def check_same_run(saved: dict[str, Any], given: dict[str, Any], where: Path) -> None:
+    """Raises CheckpointError unless a checkpoint's meta is of the run that is given.
+
+    Args:
+      saved: what a checkpoint says of its run, as `train` writes it.
+      given: the same of the run that is to go on.
+      where: the checkpoints, for messages.
+    """
+    stages = ancestry(given["config"], given["stage"])
+    changed = differences(saved["config"], given["config"], stages=stages)
+    if changed:
+        raise CheckpointError(
+            f"{where}: holds a run of another config; give another --workdir, or the "
+            "config it was started with. Saved -> given: " + "; ".join(changed)
+        )
+    if saved.get("num_examples") != given["num_examples"]:
+        raise CheckpointError(
+            f"{where}: holds a run on another data set, of {saved.get('num_examples')} "
+            f"examples; the one given has {given['num_examples']}"
+        )
