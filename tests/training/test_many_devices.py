@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,28 +41,26 @@ def _start(script, *arguments, devices=1, processes=1):
         if processes > 1:
             command += [f"--coordinator=localhost:{port}", f"--process_id={index}"]
             command += [f"--num_processes={processes}"]
-        started.append(
-            subprocess.Popen(
-                command,
-                env=_environment(devices),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        # To a file: a pipe that nobody reads yet would fill, and stop the process.
+        said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        process = subprocess.Popen(
+            command, env=_environment(devices), stdout=said, stderr=subprocess.STDOUT
         )
+        started.append((process, said))
     return started
 
 
 def _finish(started, status=0):
-    """What the processes have said; an error unless they end with a status."""
-    said = [process.communicate(timeout=1200)[0] for process in started]
-    for process, text in zip(started, said, strict=True):
-        assert process.returncode == status, text
-    return said
+    """Waits for the processes, each of which has to end with a status."""
+    for process, said in started:
+        code = process.wait(timeout=1200)
+        with said:
+            said.seek(0)
+            assert code == status, said.read()
 
 
 def _run(script, *arguments, **where):
-    return _finish(_start(script, *arguments, **where))
+    _finish(_start(script, *arguments, **where))
 
 
 def _training(directory, data, *, mesh, steps=3):
@@ -197,9 +196,9 @@ def test_two_processes_stop_at_the_same_step_and_go_on(data, tmp_path):
     log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 600
     while not log.exists() or log.read_text().count("\n") < 3:
         assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in started)
+        assert all(process.poll() is None for process, _ in started)
         time.sleep(0.01)
-    started[1].send_signal(signal.SIGTERM)
+    started[1][0].send_signal(signal.SIGTERM)
     _finish(started, status=128 + signal.SIGTERM)
     step = int(latest_checkpoint(tmp_path, "end_to_end").name)
     assert 3 <= step < 60
