@@ -7,7 +7,6 @@ files' digests, without which it does not count, so that one which was cut off o
 changed since is known before any of it is read.
 """
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
+from crfrnn_jax.data.placed import digest_file
 from crfrnn_jax.processes import first_does, is_first
 from crfrnn_jax.sections import at_least, check_section, flag, text, texts
 from crfrnn_jax.training.configuration import STAGES
@@ -161,13 +161,11 @@ def _damage_of(path: Path) -> str | None:
 
 def _digests(path: Path) -> dict[str, str]:
     """A digest of each file of a folder, by its name in it."""
-    digests = {}
-    for part in sorted(path.rglob("*")):
-        if part.is_file():
-            with part.open("rb") as file:
-                digest = hashlib.file_digest(file, "blake2b").hexdigest()
-            digests[str(part.relative_to(path))] = digest
-    return digests
+    return {
+        str(part.relative_to(path)): digest_file(part)
+        for part in sorted(path.rglob("*"))
+        if part.is_file()
+    }
 
 
 def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
