@@ -25,7 +25,7 @@ train: setup
 	$(VENV)/bin/python train.py --config=configs/shapes.py --workdir=$(WORKDIR)
 	$(VENV)/bin/python eval.py --workdir=$(WORKDIR)
 
-# In the order of testpaths, the longest files first: both workers end together.
+# In the order of testpaths, the longest first: both workers end together.
 test: setup
 	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
