@@ -62,7 +62,8 @@ def first_does(work: str) -> Iterator[None]:
     The others wait, and raise what it raises.
 
     Args:
-      work: what it is, for messages: another text at each use in a run.
+      work: what it is, for messages: another text at each use in a run, the same in
+        all processes, and so without a path.
     """
     if jax.process_count() == 1:
         yield
@@ -104,6 +105,26 @@ def failing_together() -> Iterator[None]:
         raise problem
     if others:
         raise InputError("another process has found something wrong, and says what")
+
+
+def check_alike(what: str, number: int) -> None:
+    """Checks that all processes come with the same number, of at least 0.
+
+    Args:
+      what: the number's name, for the message.
+      number: what this process has read.
+
+    Raises:
+      InputError: in all of them, if they differ.
+    """
+    numbers = np.zeros(jax.process_count(), np.int64)
+    numbers[jax.process_index()] = number
+    numbers = sum_over_processes(numbers)
+    if len(set(numbers.tolist())) > 1:
+        raise InputError(
+            f"{what}: expected the same in every process, got {numbers.tolist()}; do "
+            "all read the same folder?"
+        )
 
 
 def own_part() -> tuple[int, int]:

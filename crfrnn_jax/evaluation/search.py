@@ -19,7 +19,7 @@ from crfrnn_jax.evaluation.differences import differing
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
-from crfrnn_jax.processes import first_does, is_first
+from crfrnn_jax.processes import check_alike, first_does, is_first
 from crfrnn_jax.writing import write_text
 
 # A setting -> int64 [folds, labels, labels].
@@ -180,8 +180,9 @@ class Progress:
         """
         self._path = path
         self.known: dict[CRFSetting, np.ndarray] = {}
-        with first_does(f"reading {path}"):
+        with first_does("reading the progress"):
             self._read(scored)
+        check_alike(f"settings in {path}", len(self.known))
 
     def _read(self, scored: Mapping[str, Any]) -> None:
         path = self._path

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
 from crfrnn_jax.data.placed import digest_file
-from crfrnn_jax.processes import first_does, is_first
+from crfrnn_jax.processes import check_alike, first_does, is_first
 from crfrnn_jax.sections import at_least, check_section, flag, text, texts
 from crfrnn_jax.training.configuration import STAGES
 from crfrnn_jax.training.steps import TrainState
@@ -57,6 +57,7 @@ class StageCheckpoints:
             ),
             item_names=_ITEMS,
         )
+        check_alike(f"newest step in {self.directory}", self.latest_step() or 0)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -80,7 +81,7 @@ class StageCheckpoints:
         path = self.directory / str(int(state.step))
         try:
             self._manager.save(int(state.step), args=items)
-            with first_does(f"writing {path}"):
+            with first_does(f"writing {path.parent.name}/{path.name}"):
                 if is_first():
                     write_json(path / _DIGESTS, _digests(path))
         except Exception as error:  # Orbax raises whatever its storage meets
@@ -233,9 +234,11 @@ def _check_checkpoint(path: Path) -> Path:
     """
     path = Path(path).absolute()
     if not path.name.isdigit() or not (path / "_CHECKPOINT_METADATA").exists():
+        newest = [latest_checkpoint(path, stage) for stage in STAGES]
+        there = ", ".join(str(each) for each in newest if each)
         raise CheckpointError(
             f"{path}: no whole checkpoint there; expected a directory such as "
-            "WORKDIR/checkpoints/STAGE/STEP that a training run wrote"
+            + (there or "WORKDIR/checkpoints/STAGE/STEP that a training run wrote")
         )
     # One without digests is of a run that was killed right then; Orbax says it's whole.
     damage = _damage_of(path) if (path / _DIGESTS).exists() else None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from crfrnn_jax.checks import InputError
 
+_FILE = ".lock"
+
 
 @contextlib.contextmanager
 def lock_workdir(workdir: Path) -> Iterator[None]:
@@ -17,7 +19,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     Raises:
       ValueError: another run holds it; the message says which.
     """
-    with (workdir / ".lock").open("a+") as file:
+    with (workdir / _FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -30,3 +32,16 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def check_shared(workdir: Path) -> None:
+    """Checks that a work directory is the one that the first process holds.
+
+    Raises:
+      ValueError: it isn't.
+    """
+    if not (workdir / _FILE).exists():
+        raise InputError(
+            f"workdir: expected a folder that all processes share, got {workdir}, "
+            "where the first one is not seen"
+        )

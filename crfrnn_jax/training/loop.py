@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.data.class_weights import class_weights
 from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.processes import first_does, is_first, own_part
+from crfrnn_jax.processes import failing_together, first_does, is_first, own_part
 from crfrnn_jax.training.checkpoints import (
     StageCheckpoints,
     latest_checkpoint,
@@ -27,7 +27,7 @@ from crfrnn_jax.training.configuration import (
 )
 from crfrnn_jax.training.initial import fresh_params, initial_params
 from crfrnn_jax.training.journal import Journal, is_validated
-from crfrnn_jax.training.lock import lock_workdir
+from crfrnn_jax.training.lock import check_shared, lock_workdir
 from crfrnn_jax.training.mesh import (
     check_batch_size,
     layout_of,
@@ -95,6 +95,8 @@ def train(config: Config, workdir: Path) -> None:
         with first_does("taking the work directory"):
             if is_first():
                 stack.enter_context(lock_workdir(workdir))
+        with failing_together():
+            check_shared(workdir)
         with first_does("preparing the data"):
             data = load_dataset(config.data)
         model = build_segmenter(config, data.num_labels)

@@ -9,6 +9,7 @@ from small_networks import SIZES, save_checkpoint, save_image, save_network
 
 from crfrnn_jax.layers import CRFRNN
 from crfrnn_jax.models.vgg import MEAN_BGR
+from crfrnn_jax.training.checkpoints import CheckpointError
 from crfrnn_jax.training.networks import load_network
 from crfrnn_jax.weights import save_weights
 
@@ -112,6 +113,12 @@ def test_a_checkpoint_comes_with_its_config(tmp_path):
     np.testing.assert_allclose(
         network.logits_of()(image), expected, rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_work_directory_is_refused_with_its_checkpoints(tmp_path):
+    path, _, _ = save_checkpoint(tmp_path, "end_to_end")
+    with pytest.raises(CheckpointError, match=f"no whole .* such as {path}$"):
+        load_network(path.parents[2])
 
 
 def test_a_checkpoint_that_was_trained_without_the_crf_predicts_without(tmp_path):

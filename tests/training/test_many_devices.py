@@ -31,13 +31,17 @@ def _environment(devices):
 
 
 def _start(script, *arguments, devices=1, processes=1):
-    """Starts a script of the project, in one process or several that are joined."""
+    """Starts a script of the project, in one process or several that are joined.
+
+    In the arguments PROCESS stands for the number of each.
+    """
     with socket.socket() as server:  # a port that is free, a moment later still
         server.bind(("localhost", 0))
         port = server.getsockname()[1]
     started = []
     for index in range(processes):
-        command = [sys.executable, ROOT / script, *arguments]
+        own = [argument.replace("PROCESS", str(index)) for argument in arguments]
+        command = [sys.executable, ROOT / script, *own]
         if processes > 1:
             command += [f"--coordinator=localhost:{port}", f"--process_id={index}"]
             command += [f"--num_processes={processes}"]
@@ -51,12 +55,18 @@ def _start(script, *arguments, devices=1, processes=1):
 
 
 def _finish(started, status=0):
-    """Waits for the processes, each of which has to end with a status."""
+    """Waits for the processes, each of which has to end with a status.
+
+    Returns what each of them said.
+    """
+    texts = []
     for process, said in started:
         code = process.wait(timeout=1200)
         with said:
             said.seek(0)
-            assert code == status, said.read()
+            texts.append(said.read())
+        assert code == status, texts[-1]
+    return texts
 
 
 def _run(script, *arguments, **where):
@@ -168,6 +178,25 @@ def test_a_search_is_the_same_in_two_processes(alone, tmp_path):
 def _progress(out):
     """The confusion matrices of every setting, as they were written down."""
     return (out.parent / f"{out.name}.progress.jsonl").read_text()
+
+
+def test_processes_that_share_no_folder_all_end(alone, data, tmp_path):
+    """Each would go its own way, and wait for the others for ever."""
+    arguments = _training(tmp_path / "PROCESS", data, mesh={"data": 2})
+    first, other = _finish(_start("train.py", *arguments, processes=2), status=1)
+    assert "another process has found something wrong" in first
+    assert "workdir: expected a folder that all processes share" in other
+
+    # Of a search, one finds the progress and the other none.
+    step, done = alone / "checkpoints" / "end_to_end" / "3", tmp_path / "0" / "tuned"
+    config = [f"--config={ROOT / 'configs/shapes.py'}", "--rounds=0", "--folds=1"]
+    config += ["--config.postprocessing.train_images=2", "--theta_alpha=5"]
+    config += ["--theta_beta=10", "--theta_gamma=1", "--spatial_weight=1"]
+    config += ["--bilateral_weight=1", f"--checkpoint={step}"]
+    _run("tune.py", f"--out={done}", *config)
+    config += [f"--out={tmp_path / 'PROCESS' / 'tuned'}"]
+    for said in _finish(_start("tune.py", *config, processes=2), status=1):
+        assert "expected the same in every process, got [1, 0]" in said
 
 
 @pytest.mark.parametrize(
