@@ -6,6 +6,11 @@ import tempfile
 
 import jax
 import pytest
+from hypothesis import settings
+
+# No test is timed: an example that compiles, or a busy machine, takes its time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _STRICT = {
     "test_checks",

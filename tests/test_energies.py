@@ -94,7 +94,7 @@ def test_the_free_energy_is_the_expectation_over_all_labellings():
     np.testing.assert_allclose(ours, truth, atol=2e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 1.5))
 def test_enough_damping_lowers_the_free_energy_in_every_iteration(seed, weight):
     """Steps of 1 / (1 + |K|) against the gradient, in the geometry of the softmax.

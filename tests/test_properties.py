@@ -23,7 +23,7 @@ def assert_marginals(marginals):
 
 
 # Each size is compiled anew; the lattice, ten times slower to compile, has its own.
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.integers(1, 5),
     st.integers(1, 5),
@@ -73,7 +73,7 @@ def degenerate(name):
 @pytest.mark.parametrize(
     "name", ["black", "grey", "white", "saturated", "one pixel", "one row", "random"]
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_degenerate_images_give_marginals(method, name, seed):
     """Labels are interchangeable, and what is certain everywhere stays."""
@@ -90,7 +90,7 @@ def test_degenerate_images_give_marginals(method, name, seed):
     assert refine(image, probabilities=certain, **options)[..., 1].min() > 0.999
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["float16", "bfloat16", "float32"]))
 def test_items_of_a_batch_do_not_leak(seed, dtype):
     """What one image holds, NaN included, does not reach another."""
@@ -105,7 +105,7 @@ def test_items_of_a_batch_do_not_leak(seed, dtype):
     np.testing.assert_array_equal(again[0], refined[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(-50, 50))
 def test_a_constant_per_point_changes_no_marginal(seed, constant):
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crfrnn_jax import InputError
@@ -17,7 +17,6 @@ def plans(draw):
     return shape, draw(st.integers(2 * overlap + 1, 100)), overlap
 
 
-@settings(deadline=None)
 @given(plans())
 def test_every_pixel_is_kept_once_and_where_it_was_read(plan):
     shape, side, overlap = plan
@@ -31,7 +30,6 @@ def test_every_pixel_is_kept_once_and_where_it_was_read(plan):
     np.testing.assert_array_equal(kept, 1)
 
 
-@settings(deadline=None)
 @given(plans())
 def test_windows_have_one_shape_and_kept_pixels_their_context(plan):
     shape, side, overlap = plan
@@ -44,7 +42,6 @@ def test_windows_have_one_shape_and_kept_pixels_their_context(plan):
             assert window.stop >= min(length, kept.stop + overlap)
 
 
-@settings(deadline=None)
 @given(plans())
 def test_there_are_as_few_tiles_as_the_overlap_allows(plan):
     """The first and the last keep one overlap more than those between, at the ends."""

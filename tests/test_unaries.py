@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from crfrnn_jax import InputError, logits_from_probabilities, unary_from_labels
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hnp.arrays(np.float32, (7, 4), elements=st.floats(-20, 20, width=32)))
 def test_the_softmax_of_the_logits_are_the_probabilities(scores):
     probabilities = np.asarray(jax.nn.softmax(scores))
@@ -32,7 +32,7 @@ def test_half_precision_of_many_labels_still_adds_up(dtype):
     assert logits_from_probabilities(probabilities).dtype == jnp.float32
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.int32, hnp.array_shapes(max_dims=3), elements=st.integers(0, 4)),
     st.floats(0.05, 0.95),

@@ -181,7 +181,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(_places_in(SHAPES))), JUNK)
 def test_no_value_whatever_leads_to_another_error(path, value):
     config = copy.deepcopy(SHAPES)
