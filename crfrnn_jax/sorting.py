@@ -56,7 +56,8 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
         ordered, places = ordered_and_places
         for row in range(together):
             code = lax.dynamic_index_in_dim(codes, start + row, keepdims=False)
-            words = lax.sort((code << place_bits) | place, is_stable=False)
+            # No two words are the same, and yet a CPU sorts a quarter faster stably.
+            words = lax.sort((code << place_bits) | place, is_stable=True)
             ordered = ordered.at[start + row].set(words >> place_bits)
             place_of = (words & np.uint64(2**place_bits - 1)).astype(jnp.int32)
             places = places.at[start + row].set(place_of)
