@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from crfrnn_jax.checks import (
     InputError,
@@ -46,8 +47,8 @@ def softmax_cross_entropy(
       logits: float [..., labels].
       labels: int [...], each in 0..labels - 1 or `ignore_label`.
       ignore_label: label of the pixels that do not count.
-      class_weights: float [labels], weight of each true class; mean and sum are
-        weighted.
+      class_weights: float [labels], of at least 0, weight of each true class; mean and
+        sum are weighted.
       reduction: "mean" or "sum", over the pixels.
       robustness: at least 0; a pixel's loss is -log(robustness + the true label's
         probability), so that one which is hopelessly wrong pulls no more. The robust
@@ -80,6 +81,11 @@ def softmax_cross_entropy(
         check_shape(
             "class_weights", class_weights, "labels", {"labels": logits.shape[-1]}
         )
+        known = not isinstance(class_weights, Tracer)
+        if known and not np.all(np.asarray(class_weights) >= 0):
+            raise InputError(
+                f"class_weights: expected numbers of at least 0, got {class_weights}"
+            )
     weights = pixel_weights(
         labels=labels, ignore_label=ignore_label, class_weights=class_weights
     ).astype(logits.dtype)

@@ -103,8 +103,8 @@ def unary_from_labels(
 
     Args:
       labels: int [*shape], each in 0..num_labels - 1 or `unknown`.
-      confidence: probability that a label is right, above 0 and below 1: one number or
-        [*shape]. The rest is shared evenly by the other labels.
+      confidence: probability that a label is right, at least 1.2e-38 and below 1: one
+        number or [*shape]. The rest is shared evenly by the other labels.
       num_labels: number of labels, at least 2.
       unknown: label of points of which nothing is known: all labels alike.
 
@@ -158,9 +158,11 @@ def unary_from_labels(
 
 
 def _check_confidence(confidence: np.ndarray) -> None:
-    if not ((confidence > 0) & (confidence < 1)).all():
+    # Less is 0 to XLA.
+    tiny = np.finfo(np.float32).tiny
+    if not ((confidence >= tiny) & (confidence < 1)).all():
         raise InputError(
-            "confidence: expected above 0 and below 1 in float32, got "
+            f"confidence: expected at least {tiny:.2g} and below 1 in float32, got "
             f"{confidence.min()}..{confidence.max()}"
         )
 

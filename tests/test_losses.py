@@ -78,6 +78,13 @@ def test_names_what_does_not_fit():
             ignore_label=IGNORE,
             class_weights=np.ones(4),
         )
+    with pytest.raises(ValueError, match=r"class_weights: expected numbers of at leas"):
+        softmax_cross_entropy(
+            logits=logits,
+            labels=jnp.zeros((1, 2, 2), int),
+            ignore_label=IGNORE,
+            class_weights=np.array([1.0, 1.0, -1.0, 1.0, 1.0]),
+        )
 
 
 @pytest.mark.parametrize("loss", [expected_iou_loss, softmax_cross_entropy])

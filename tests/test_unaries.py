@@ -103,10 +103,11 @@ LABELS = np.array([0, 1, 2])
             lambda: logits_from_probabilities(np.array([0.5, 0.5]), lowest=1e-50),
             "lowest: expected a number of at least 1.2e-38",
         ),
-        (lambda: unary_from_labels(LABELS, 1.0, 3), "confidence: expected above 0"),
+        (lambda: unary_from_labels(LABELS, 1.0, 3), "confidence: expected at least"),
+        (lambda: unary_from_labels(LABELS, 1e-44, 3), "confidence: expected at least"),
         (
             lambda: unary_from_labels(LABELS, 1 - 1e-9, 3),
-            "confidence: expected above 0",
+            "confidence: expected at least",
         ),
         (lambda: unary_from_labels(LABELS, np.ones(2), 3), "confidence: expected a"),
         (lambda: unary_from_labels(LABELS, 0.8, 1), "num_labels: expected at least 2"),
