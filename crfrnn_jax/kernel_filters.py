@@ -201,7 +201,7 @@ def prepare_kernel(
     """Sets up a kernel's filter once, for inference that is called often.
 
     An image's lattice serves any logits on it, as of scribbles that grow; that of
-    positions serves all images of a size. It is about half of the time of five
+    positions serves all images of a size. It is about two fifths of the time of five
     iterations.
 
     Args:
