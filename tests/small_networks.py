@@ -63,3 +63,9 @@ def save_image(path, height=21, width=34):
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return pixels
+
+
+def pixels_of(path):
+    """An image's mode, and its pixels as they are stored."""
+    with Image.open(path) as picture:
+        return picture.mode, np.asarray(picture)

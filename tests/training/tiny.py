@@ -1,5 +1,9 @@
 """The default config, shrunk."""
 
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
 from configs import shapes
 
 
@@ -21,4 +25,20 @@ def make_tiny_config(data_dir):
         )
     config.eval.update(num_iterations=2, validation_images=2, panels=1)
     config.postprocessing.train_images = 2
+    return config
+
+
+def make_folder_config(folder, data_dir):
+    """The same on four photographs in a folder, and its first stage alone."""
+    config = make_tiny_config(data_dir)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 1)):
+        for kind, shape in (("images", (32, 32, 3)), ("labels", (32, 32))):
+            (folder / split / kind).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 2, shape).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / kind / f"photo {i}.png")
+    names = {"class_names": ("a", "b"), "ignore_label": 255}
+    config.data = ConfigDict(dict(name="folder", dir=str(folder), **names))
+    config.stages = ("fcn",)
     return config
