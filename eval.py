@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from crfrnn_jax.processes import is_first
+from crfrnn_jax.processes import check_alike, is_first
 from crfrnn_jax.training.checkpoints import (
     CheckpointError,
     latest_checkpoint,
@@ -56,6 +56,8 @@ def _of_workdir(workdir: Path) -> tuple[Path | None, Path | None, Path]:
     """The newest checkpoints of a run, and where its results go."""
     check_folder("workdir", workdir)
     found = {row: latest_checkpoint(workdir, row) for row in ("plain", "end_to_end")}
+    steps = [path and path.name for path in found.values()]
+    check_alike("newest checkpoints", str(steps), workdir)
     if not any(found.values()):
         raise CheckpointError(
             f"{workdir}: no checkpoint of stage 'plain' or 'end_to_end'; train first: "

@@ -1,11 +1,17 @@
 """The processes of a run that spans several hosts, or the only one there is.
 
 JAX's own runtime joins them; here is what the scripts ask of it. With one process each
-function does what is left to do: nothing is waited for, and a sum is of one. What one
-of them finds wrong, all raise: none is left waiting for it.
+function does what is left to do: nothing is waited for, and a sum is of one.
+
+Where they meet, they say for what, in the same words and never with a path, which may
+be another on each host. What one of them finds wrong inside `first_does` and
+`failing_together`, all raise; of what one raises elsewhere JAX makes an end of all,
+some minutes after it.
 """
 
+import collections
 import contextlib
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +22,13 @@ from jax.experimental import multihost_utils
 
 from crfrnn_jax.checks import InputError
 
-# How long a process waits, in seconds: for the others to start and to end, and for the
-# first to do what it does for all, such as preparing a data set.
+# How long a process waits, in seconds: for the others to start, and for them to come to
+# where all meet, such as the end of an evaluation or of preparing a data set.
 _START_TIMEOUT = 300
 _LONGEST_WORK = 12 * 3600
+
+# How often this process has come to each of those places.
+_visits: collections.Counter[str] = collections.Counter()
 
 
 def join_processes(
@@ -62,16 +71,12 @@ def first_does(work: str) -> Iterator[None]:
     The others wait, and raise what it raises.
 
     Args:
-      work: what it is, for messages: another text at each use in a run, the same in
-        all processes, and so without a path.
+      work: what it is, for messages too.
     """
-    if jax.process_count() == 1:
+    if _is_alone():
         yield
         return
-    # No collective of the devices, which would give up after half a minute.
-    client = distributed.global_state.client
-    assert client is not None  # as there are several processes
-    key = f"crfrnn_jax/{work}"
+    client, key = _client(), _key(work)
     if not is_first():
         problem = client.blocking_key_value_get(key, 1000 * _LONGEST_WORK)
         if problem != "none":
@@ -90,40 +95,48 @@ def first_does(work: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
-    """Raises in every process if the body is an InputError in one of them.
+def failing_together(work: str) -> Iterator[None]:
+    """Raises in every process if the body raises in one of them.
 
-    All of them have to come here, and their bodies to do nothing together.
+    All of them have to come here, and their bodies to do nothing together but what each
+    does in any case.
+
+    Args:
+      work: what the body does.
     """
     problem = None
     try:
         yield
-    except InputError as error:
+    except Exception as error:
         problem = error
-    others = int(sum_over_processes(np.int64(problem is not None)))
+    others = int(sum_over_processes(np.int64(problem is not None), work))
     if problem is not None:
         raise problem
     if others:
-        raise InputError("another process has found something wrong, and says what")
+        raise InputError(f"another process has failed, and says why: {work}")
 
 
-def check_alike(what: str, number: int) -> None:
-    """Checks that all processes come with the same number, of at least 0.
+def check_alike(what: str, value: int | str, where: object) -> None:
+    """Checks that all processes come with the same value.
 
     Args:
-      what: the number's name, for the message.
-      number: what this process has read.
+      what: what it is.
+      value: a number of at least 0, or a text, of which a checksum is compared.
+      where: the file or folder that it is from, for the message.
 
     Raises:
       InputError: in all of them, if they differ.
     """
+    if _is_alone():
+        return
+    number = zlib.crc32(value.encode()) if isinstance(value, str) else value
     numbers = np.zeros(jax.process_count(), np.int64)
     numbers[jax.process_index()] = number
-    numbers = sum_over_processes(numbers)
-    if len(set(numbers.tolist())) > 1:
+    numbers = sum_over_processes(numbers, what).tolist()
+    if len(set(numbers)) > 1:
         raise InputError(
-            f"{what}: expected the same in every process, got {numbers.tolist()}; do "
-            "all read the same folder?"
+            f"{where}: expected the same {what} in every process, got {numbers}; do "
+            "all see the same folders, in the same state?"
         )
 
 
@@ -141,16 +154,56 @@ def places_of(count: int) -> range:
     return range(index, index + count * parts, parts)
 
 
-def sum_over_processes(tree: Any) -> Any:
+def of_first(tree: Any, what: str) -> Any:
+    """The first process's arrays, in every process; all come with the same shapes."""
+    if _is_alone():
+        return tree
+    _meet(what)
+    return multihost_utils.broadcast_one_to_all(tree)
+
+
+def sum_over_processes(tree: Any, what: str) -> Any:
     """The sums of NumPy arrays over the processes; all have to call it.
 
     Args:
       tree: int64 arrays of at least 0, of the same shapes in each process.
+      what: what they are.
     """
-    if jax.process_count() == 1:
+    if _is_alone():
         return tree
+    _meet(what)
     gathered = multihost_utils.process_allgather(jax.tree.map(_halves, tree))
     return jax.tree.map(_sum_of_halves, gathered)
+
+
+def _is_alone() -> bool:
+    """Whether there is one process; it starts no device to find out."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def _meet(what: str) -> None:
+    """Waits for the other processes, with a bound.
+
+    The devices' own collectives have none, but for the first of each group of devices,
+    whose bound may be half a minute.
+    """
+    try:
+        _client().wait_at_barrier(_key(what), 1000 * _LONGEST_WORK)
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(f"the other processes did not come to: {what}") from error
+
+
+def _client() -> Any:
+    """What joins the processes: JAX has no public name for it."""
+    client = distributed.global_state.client
+    assert client is not None  # as there are several processes
+    return client
+
+
+def _key(what: str) -> str:
+    """The name of a meeting, another one each time that the processes come there."""
+    _visits[what] += 1
+    return f"crfrnn_jax/{what}/{_visits[what]}"
 
 
 def _halves(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crfrnn_jax import processes
-from crfrnn_jax.checks import InputError
 
 COUNTS = hnp.arrays(
     np.int64,
@@ -38,6 +37,12 @@ def test_every_place_is_one_process_s(num_processes, total):
 def test_one_process_waits_for_none_and_raises_its_own_errors():
     with processes.first_does("a"):
         pass
-    with pytest.raises(InputError, match="wrong"), processes.failing_together():
-        raise InputError("wrong")
-    assert processes.sum_over_processes({"a": np.int64(3)}) == {"a": 3}
+    with pytest.raises(OSError, match="wrong"), processes.failing_together("a"):
+        raise OSError("wrong")
+    assert processes.sum_over_processes({"a": np.int64(3)}, "a") == {"a": 3}
+    assert processes.of_first({"a": 3}, "a") == {"a": 3}
+    processes.check_alike("a", 3, "b")
+
+
+def test_a_place_where_processes_meet_has_another_key_each_time():
+    assert processes._key("a") != processes._key("a")

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 from crfrnn_jax.checks import InputError, check_choice, check_integer, check_keys
 from crfrnn_jax.data import coco, context, folder, mixture, sbd, scenes, shapes, voc
 from crfrnn_jax.data.dataset import SegmentationData
+from crfrnn_jax.processes import check_alike, failing_together, first_does
 from crfrnn_jax.sections import Check, at_least, check_section, section, text, texts
 
 
 def load_dataset(config: Any, *, make: bool = True) -> SegmentationData:
     """Loads the data set that a config asks for, and makes or checks it first.
+
+    Of several processes each does the same, after the first one has.
 
     Args:
       config: has `name`, and the keys of that data set. For "shapes": `num_train` and
@@ -32,7 +35,11 @@ def load_dataset(config: Any, *, make: bool = True) -> SegmentationData:
       FileNotFoundError: a folder or file is missing; the message names it.
     """
     check_data("config.data", config)
-    return _load(_LOADERS, config, "config.data", ("train", "val"), make)
+    with failing_together("loading the data"), first_does("preparing the data"):
+        data = _load(_LOADERS, config, "config.data", ("train", "val"), make)
+    for split in sorted(data.splits):
+        check_alike(f"number of images of {split}", len(data.splits[split]), "data")
+    return data
 
 
 def _load_shapes(

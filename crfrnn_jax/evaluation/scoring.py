@@ -86,9 +86,9 @@ def score(
 
     names = predictors_on(devices[0])
     scores = map_on_devices(score_on, examples, devices)
-    with failing_together():
+    with failing_together("scoring"):
         sums = _sum(scores, names, data, trimap_widths)
-    sums = sum_over_processes(sums)
+    sums = sum_over_processes(sums, "scores")
     return {name: sums[name] for name in names}
 
 

@@ -19,7 +19,7 @@ from crfrnn_jax.evaluation.differences import differing
 from crfrnn_jax.evaluation.prediction import CRFSetting
 from crfrnn_jax.evaluation.tuning import ScoreSetting
 from crfrnn_jax.metrics import mean_iou
-from crfrnn_jax.processes import check_alike, first_does, is_first
+from crfrnn_jax.processes import check_alike, failing_together, first_does, is_first
 from crfrnn_jax.writing import write_text
 
 # A setting -> int64 [folds, labels, labels].
@@ -180,9 +180,12 @@ class Progress:
         """
         self._path = path
         self.known: dict[CRFSetting, np.ndarray] = {}
-        with first_does("reading the progress"):
+        with (
+            failing_together("opening the progress"),
+            first_does("reading the progress"),
+        ):
             self._read(scored)
-        check_alike(f"settings in {path}", len(self.known))
+        check_alike("number of settings", len(self.known), path)
 
     def _read(self, scored: Mapping[str, Any]) -> None:
         path = self._path
@@ -194,7 +197,8 @@ class Progress:
                 f"{path}: expected the progress of a search, got another file; give "
                 "another --out"
             )
-        changed = differing(lines[0]["scored"], scored, "scored")
+        # Where it lies may have another name on each host.
+        changed = is_first() and differing(lines[0]["scored"], scored, "scored")
         if changed:
             raise InputError(
                 f"{path}: expected settings scored in the same way; remove the file, "

@@ -84,21 +84,21 @@ def setting_scorer(
       ValueError: there is no example, or a label is out of range.
     """
     mesh = Mesh(np.asarray(devices), ("images",))
-    with failing_together():
+    with failing_together("the backbone's logits"):
         stacks = _stack(unary_on, data, examples, mesh, multiple_of)
     count = sum(len(stack.indices) for stack in stacks)
     places = places_of(count)
-    total = int(sum_over_processes(np.int64(count)))
+    total = int(sum_over_processes(np.int64(count), "number of examples"))
     if not total:
         raise InputError("examples: expected one at least, got none")
 
     def score_setting(setting: CRFSetting) -> np.ndarray:
         confusions = np.zeros((total, data.num_labels, data.num_labels), np.int64)
-        with failing_together():
+        with failing_together("scoring a setting"):
             for stack in stacks:
                 own = [places[index] for index in stack.indices]
                 confusions[own] = count_stack(stack, setting)[: len(own)]
-        return sum_over_processes(confusions)
+        return sum_over_processes(confusions, "confusions")
 
     def count_stack(stack: _Stack, setting: CRFSetting) -> np.ndarray:
         counted, is_nan = _confusions(

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from crfrnn_jax.checks import InputError, check_choice, check_keys
 from crfrnn_jax.data.placed import digest_file
-from crfrnn_jax.processes import check_alike, first_does, is_first
+from crfrnn_jax.processes import check_alike, failing_together, first_does, is_first
 from crfrnn_jax.sections import at_least, check_section, flag, text, texts
 from crfrnn_jax.training.configuration import STAGES
 from crfrnn_jax.training.steps import TrainState
@@ -37,6 +37,18 @@ class CheckpointError(Exception):
     """A checkpoint is missing, damaged, or of another run; the message says which."""
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for SIGTERM, which is for `StopSignal` to ask for.
+
+    JAX has one count of who asked how often. Orbax would ask by the step, and set it
+    back or ahead, so that the processes would not stop.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
+
+
 class StageCheckpoints:
     """The checkpoints of one stage of a run.
 
@@ -47,17 +59,17 @@ class StageCheckpoints:
 
     def __init__(self, workdir: Path, stage: str):
         self.directory = Path(workdir).absolute() / "checkpoints" / stage
-        with first_does(f"looking for damaged checkpoints of {stage}"):
+        with first_does("looking for damaged checkpoints"):
             if is_first():
                 _set_damaged_aside(self.directory, Path(workdir).absolute() / "damaged")
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=False
             ),
             item_names=_ITEMS,
         )
-        check_alike(f"newest step in {self.directory}", self.latest_step() or 0)
+        check_alike("newest step", self.latest_step() or 0, self.directory)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -81,7 +93,7 @@ class StageCheckpoints:
         path = self.directory / str(int(state.step))
         try:
             self._manager.save(int(state.step), args=items)
-            with first_does(f"writing {path.parent.name}/{path.name}"):
+            with first_does("writing the checkpoint's digests"):
                 if is_first():
                     write_json(path / _DIGESTS, _digests(path))
         except Exception as error:  # Orbax raises whatever its storage meets
@@ -182,7 +194,10 @@ def load_for_evaluation(path: Path) -> tuple[Any, dict[str, Any]]:
     Raises:
       CheckpointError: there is none, or it can't be read.
     """
-    path = _check_checkpoint(path)
+    with failing_together("finding the checkpoint"):
+        path = _check_checkpoint(path)
+    digests = path / _DIGESTS
+    check_alike("checkpoint", digests.read_text() if digests.exists() else "", path)
     step = int(path.name)
     with ocp.CheckpointManager(
         path.parent,

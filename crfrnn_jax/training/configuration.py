@@ -148,6 +148,8 @@ def check_config(config: Config) -> None:
         )
     _CONFIG("config", config)
     _check(len(config.stages) > 0, "config.stages", "one at least", config.stages)
+    repeated = len(set(config.stages)) < len(config.stages)
+    _check(not repeated, "config.stages", "each once", config.stages)
     for name in config.stages:
         check_choice("config.stages", name, STAGES)
         check_keys("config", config, (name,))

@@ -24,12 +24,12 @@ from crfrnn_jax.evaluation.report import TRIMAP_WIDTHS, format_tables, plot_trim
 from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.evaluation.tuning import UnaryOn, tune_postprocessing
 from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.processes import first_does, is_first, own_part
+from crfrnn_jax.processes import check_alike, is_first, own_part
 from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.networks import check_params
-from crfrnn_jax.training.same_run import ancestry, differences
+from crfrnn_jax.training.same_run import ancestry, differences, without_places
 from crfrnn_jax.writing import write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ def evaluate(
     metas = [meta for _, meta in loaded.values()]
     _check_one_run(metas)
     config = evaluation_config(next(iter(paths.values())), metas[0], override)
-    with first_does("preparing the data"):
-        data = evaluation_data(config, override)
+    check_alike("config", without_places(config), "config")
+    data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
     for row, (params, _) in loaded.items():
         check_params(paths[row], model, params)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crfrnn_jax.checks import InputError
+from crfrnn_jax.processes import check_alike
 
 _FILE = ".lock"
 
@@ -31,6 +32,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        os.fsync(file.fileno())  # for the other hosts
         yield
 
 
@@ -38,10 +40,8 @@ def check_shared(workdir: Path) -> None:
     """Checks that a work directory is the one that the first process holds.
 
     Raises:
-      ValueError: it isn't.
+      ValueError: it isn't, in one of the processes.
     """
-    if not (workdir / _FILE).exists():
-        raise InputError(
-            f"workdir: expected a folder that all processes share, got {workdir}, "
-            "where the first one is not seen"
-        )
+    lock = workdir / _FILE
+    holder = lock.read_text() if lock.exists() else ""
+    check_alike("holder of the work directory", holder, workdir)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from crfrnn_jax.data import SegmentationData, load_dataset, train_batches
 from crfrnn_jax.data.class_weights import class_weights
 from crfrnn_jax.models import Segmenter, build_segmenter
-from crfrnn_jax.processes import failing_together, first_does, is_first, own_part
+from crfrnn_jax.processes import check_alike, first_does, is_first, of_first, own_part
 from crfrnn_jax.training.checkpoints import (
     StageCheckpoints,
     latest_checkpoint,
@@ -37,7 +37,11 @@ from crfrnn_jax.training.mesh import (
 )
 from crfrnn_jax.training.optimizers import make_optimizer, stage_schedule
 from crfrnn_jax.training.recording import NonFiniteLossError, Recorder, how_to_mend
-from crfrnn_jax.training.same_run import check_same_run, make_places_absolute
+from crfrnn_jax.training.same_run import (
+    check_same_run,
+    make_places_absolute,
+    without_places,
+)
 from crfrnn_jax.training.steps import (
     TrainState,
     TrainStep,
@@ -95,10 +99,9 @@ def train(config: Config, workdir: Path) -> None:
         with first_does("taking the work directory"):
             if is_first():
                 stack.enter_context(lock_workdir(workdir))
-        with failing_together():
-            check_shared(workdir)
-        with first_does("preparing the data"):
-            data = load_dataset(config.data)
+        check_shared(workdir)
+        check_alike("config", without_places(config), "config")
+        data = load_dataset(config.data)
         model = build_segmenter(config, data.num_labels)
         stop = stack.enter_context(StopSignal())
         run = _Run(config, model, data, mesh, workdir, stop)
@@ -149,6 +152,7 @@ def _run_stage(run: _Run, name: str) -> None:
             and _due(done, stage.eval_every, stage)
             and not is_validated(run.workdir, name, done)
         )
+        check_alike("validation", int(lacks_validation), run.workdir)
         if done == stage.steps and not lacks_validation:
             return
         batches = _batches(run, name)
@@ -158,7 +162,7 @@ def _run_stage(run: _Run, name: str) -> None:
             batches.set_state(saved["data"])
             state = checkpoints.restore(_state_like(run, optimizer))
         else:
-            params = _initial_params(run, stage)
+            params = of_first(_initial_params(run, stage), "initial parameters")
             seed = _stage_seed(run.config.seed, name)
             state = init_state(params, optimizer, jax.random.key(seed))
             state = put_state(run.mesh, state)

@@ -4,6 +4,7 @@ A run may change on its way where the data lies, on which devices it runs and in
 much memory, how it is looked at and saved, and which stages are to follow.
 """
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ def make_places_absolute(data: Config) -> None:
             make_places_absolute(value)
         elif key in _PLACES and value:
             data[key] = str(Path(value).expanduser().absolute())
+
+
+def without_places(config: Config) -> str:
+    """A config's text, without the folders of the data, which each host may have."""
+
+    def blank(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: blank(part, name) for name, part in value.items()}
+        return "" if key in _PLACES else value
+
+    return json.dumps(blank(json.loads(config.to_json_best_effort()), "config"))
 
 
 def take_places(data: Config, other: Config) -> None:

@@ -1,5 +1,6 @@
 """Being told to stop: SIGTERM, which schedulers send some seconds before they kill."""
 
+import itertools
 import signal
 from types import FrameType
 from typing import Self
@@ -10,6 +11,11 @@ from jax.experimental import multihost_utils
 
 class StoppedError(Exception):
     """The run was told to stop, and its last checkpoint holds all of its steps."""
+
+
+# The times that this process has asked JAX whether to stop: numbers that grow, from one
+# stage and run to the next, too.
+_asked = itertools.count(1)
 
 
 class StopSignal:
@@ -23,7 +29,6 @@ class StopSignal:
     def __init__(self):
         self._is_told = False
         self._previous = None
-        self._asked = 0
 
     def __enter__(self) -> Self:
         return self
@@ -39,9 +44,8 @@ class StopSignal:
 
     def is_due(self) -> bool:
         """Whether to stop after a step; all processes ask after each of a run's."""
-        self._asked += 1  # JAX wants numbers that grow, from one stage to the next, too
         if jax.process_count() > 1:
-            return bool(multihost_utils.reached_preemption_sync_point(self._asked))
+            return bool(multihost_utils.reached_preemption_sync_point(next(_asked)))
         return self._is_told
 
     def is_told(self) -> bool:

@@ -17,12 +17,13 @@ from crfrnn_jax.evaluation.search import (
 )
 from crfrnn_jax.evaluation.tuning import setting_scorer
 from crfrnn_jax.models import build_segmenter
-from crfrnn_jax.processes import first_does, is_first, own_part
+from crfrnn_jax.processes import check_alike, is_first, own_part
 from crfrnn_jax.training.carried import evaluation_config, evaluation_data
 from crfrnn_jax.training.checkpoints import load_for_evaluation
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.evaluate import unary_on_devices
 from crfrnn_jax.training.networks import check_params
+from crfrnn_jax.training.same_run import without_places
 from crfrnn_jax.writing import check_folder, write_text
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,9 @@ def tune(
     check_at_least("folds", folds, 1)
     params, meta = load_for_evaluation(checkpoint)
     config = evaluation_config(Path(checkpoint), meta, override)
-    with first_does("preparing the data"):
-        data = evaluation_data(config, override)
+    search = f"{without_places(config)} {grid} {factor} {rounds} {folds}"
+    check_alike("search", search, "config and flags")
+    data = evaluation_data(config, override)
     model = build_segmenter(config, data.num_labels)
     check_params(Path(checkpoint), model, params)
     images = min(config.postprocessing.train_images, len(data.splits["train"]))

@@ -19,7 +19,7 @@ from crfrnn_jax.evaluation.prediction import (
 )
 from crfrnn_jax.evaluation.scoring import score
 from crfrnn_jax.models import Segmenter
-from crfrnn_jax.processes import is_first, own_part
+from crfrnn_jax.processes import failing_together, is_first, own_part
 from crfrnn_jax.training.configuration import Config
 from crfrnn_jax.training.mesh import local_copy
 from crfrnn_jax.training.stopping import StoppedError
@@ -77,10 +77,11 @@ def validate(
     limit = config.eval.validation_images
     examples = eval_examples(data, "val", limit=limit, part=own_part())
     scores = score(predictors_on, data, _unless(is_told_to_stop, examples), devices)
-    if is_first():
-        rows = predictors_on(devices[0])
-        examples = eval_examples(data, "val", limit=config.eval.panels)
-        save_panels(panels, rows, data, _unless(is_told_to_stop, examples))
+    with failing_together("drawing panels"):
+        if is_first():
+            rows = predictors_on(devices[0])
+            examples = eval_examples(data, "val", limit=config.eval.panels)
+            save_panels(panels, rows, data, _unless(is_told_to_stop, examples))
     return {f"val_mean_iou_{row}": of_row.mean_iou for row, of_row in scores.items()}
 
 

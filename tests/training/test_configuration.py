@@ -105,6 +105,7 @@ def test_the_published_stages_have_the_papers_numbers():
         ("postprocessing.candidates", ((1, 2, 3, 4),), r"three widths.*\(1, 2, 3, 4\)"),
         ("postprocessing.candidates", ((1, 0, 3, 4, 5),), r"widths above 0 .*\(1, 0,"),
         ("stages", (), r"config.stages: expected one at least, got \(\)"),
+        ("stages", ("fcn", "fcn"), r"config.stages: expected each once, got"),
         ("crf.share_parameters", False, r"config.eval.num_iterations: .* 5, got 10"),
         ("fcn.momentum", 1.0, r"config.fcn.momentum: .* 0 to below 1, got 1\.0"),
         ("fcn.optimizer", "adam", r"config.fcn.optimizer: .* got 'adam'"),

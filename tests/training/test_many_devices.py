@@ -180,12 +180,15 @@ def _progress(out):
     return (out.parent / f"{out.name}.progress.jsonl").read_text()
 
 
-def test_processes_that_share_no_folder_all_end(alone, data, tmp_path):
+def test_processes_that_differ_in_folder_or_config_all_end(alone, data, tmp_path):
     """Each would go its own way, and wait for the others for ever."""
     arguments = _training(tmp_path / "PROCESS", data, mesh={"data": 2})
-    first, other = _finish(_start("train.py", *arguments, processes=2), status=1)
-    assert "another process has found something wrong" in first
-    assert "workdir: expected a folder that all processes share" in other
+    for said in _finish(_start("train.py", *arguments, processes=2), status=1):
+        assert "expected the same holder of the work directory in every process" in said
+    arguments = _training(tmp_path / "one", data, mesh={"data": 2})
+    arguments += ["--config.seed=PROCESS"]
+    for said in _finish(_start("train.py", *arguments, processes=2), status=1):
+        assert "config: expected the same config in every process" in said
 
     # Of a search, one finds the progress and the other none.
     step, done = alone / "checkpoints" / "end_to_end" / "3", tmp_path / "0" / "tuned"
@@ -196,7 +199,7 @@ def test_processes_that_share_no_folder_all_end(alone, data, tmp_path):
     _run("tune.py", f"--out={done}", *config)
     config += [f"--out={tmp_path / 'PROCESS' / 'tuned'}"]
     for said in _finish(_start("tune.py", *config, processes=2), status=1):
-        assert "expected the same in every process, got [1, 0]" in said
+        assert "the same number of settings in every process, got [1, 0]" in said
 
 
 @pytest.mark.parametrize(
@@ -218,19 +221,24 @@ def test_a_run_goes_on_with_other_devices(
 
 
 def test_two_processes_stop_at_the_same_step_and_go_on(data, tmp_path):
-    """Though only one of them is told, as where a scheduler takes one host away."""
+    """Though only one of them is told, as where a scheduler takes one host away.
+
+    And once more, where steps are not counted from the start.
+    """
     mesh, where = {"data": 2, "parameters": 1}, {"devices": 1, "processes": 2}
     arguments = _training(tmp_path, data, mesh=mesh, steps=60)
-    started = _start("train.py", *arguments, **where)
-    log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 600
-    while not log.exists() or log.read_text().count("\n") < 3:
-        assert time.monotonic() < deadline
-        assert all(process.poll() is None for process, _ in started)
-        time.sleep(0.01)
-    started[1][0].send_signal(signal.SIGTERM)
-    _finish(started, status=128 + signal.SIGTERM)
-    step = int(latest_checkpoint(tmp_path, "end_to_end").name)
-    assert 3 <= step < 60
+    step = 0
+    for told in range(2):
+        started = _start("train.py", *arguments, **where)
+        log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 600
+        while not log.exists() or log.read_text().count("\n") < step + 3:
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process, _ in started)
+            time.sleep(0.01)
+        started[told][0].send_signal(signal.SIGTERM)
+        _finish(started, status=128 + signal.SIGTERM)
+        before, step = step, int(latest_checkpoint(tmp_path, "end_to_end").name)
+        assert before + 3 <= step < 60
     _run("train.py", *arguments, **where)
     assert latest_checkpoint(tmp_path, "end_to_end").name == "60"
     assert [line["step"] for line in _log(tmp_path) if "loss" in line] == [
