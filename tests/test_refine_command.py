@@ -137,7 +137,12 @@ def test_files_that_are_there_are_kept_unless_forced(files, capsys):
             "labels.png: expected labels below --labels 2 .*0..2",
         ),
         ("photo.png", "void.png", [], "void.png: .*got 255, .*--unknown 255"),
-        ("photo.png", "labels.png", ["--confidence=1"], "confidence: expected above 0"),
+        (
+            "photo.png",
+            "labels.png",
+            ["--confidence=1"],
+            "confidence: expected at least",
+        ),
         ("photo.png", "labels.png", ["--theta-alpha=0"], "theta_alpha: expected a pos"),
         ("photo.png", "zeros.png", [], "number of labels: expected at least 2, got 1"),
         ("photo.png", "zeros.png", ["--unknown=0"], "expected labels, got unknown"),
