@@ -83,9 +83,14 @@ def test_degenerate_images_give_marginals(method, name, seed):
     options = OPTIONS | {"method": method}
     refined = refine(image, probabilities=probabilities, **options)
     assert_marginals(refined)
+    # Sums in another order differ by some 1e-7, which an iteration makes at most 13 / 2
+    # times as much: the weights together, and the softmax's slope. Five near a tie make
+    # 1e-5 of it, so one.
+    once = options | {"num_iterations": 1}
     order = rng.permutation(LABELS)
-    permuted = refine(image, probabilities=probabilities[..., order], **options)
-    np.testing.assert_allclose(permuted, refined[..., order], atol=1e-5)
+    refined = refine(image, probabilities=probabilities, **once)
+    permuted = refine(image, probabilities=probabilities[..., order], **once)
+    np.testing.assert_allclose(permuted, refined[..., order], atol=2e-6)
     certain = np.broadcast_to(np.eye(LABELS, dtype=np.float32)[1], probabilities.shape)
     assert refine(image, probabilities=certain, **options)[..., 1].min() > 0.999
 
