@@ -51,16 +51,15 @@ def blur(
 
     def blur_axis(turn, source, target):
         """Writes the blurred vertices into `target`."""
-        axis = num_axes - 1 - turn if reverse else turn
-        forward, backward = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
 
-        def blur_rows(_, target):
+        def blur_rows(turn, target):
             del target
-            return 0.5 * source + 0.25 * (
-                take(source, forward) + take(source, backward)
-            )
+            axis = num_axes - 1 - turn if reverse else turn
+            forward, backward = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
+            onwards = source + take(source, forward)
+            return 0.25 * (onwards + (source + take(source, backward)))
 
-        return lax.fori_loop(0, once, blur_rows, target)
+        return lax.fori_loop(turn, turn + once, blur_rows, target)
 
     def blur_two_axes(turn, buffers):
         source, scratch = buffers
