@@ -61,9 +61,10 @@ class Lattice(NamedTuple):
       vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
         range whatever the features.
       entries: the same weights and vertices, in the order of the vertices.
-      piece_starts: int32 [pieces + 1], the entry with which each piece starts, and the
-        number of entries for the pieces that there are not. A piece is of one vertex,
-        and no longer than `PIECE`.
+      piece_starts: int32 [pieces + 1], the entry with which each piece starts: the
+        first of each vertex, and those whose number is a multiple of `PIECE`. A piece's
+        own number is that of its entry, divided by `PIECE` and rounded down, plus that
+        of its vertex; at a number that no piece has it is the number of entries.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), rows], for each row the
         vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
@@ -162,7 +163,7 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
 
         code, weights = _by_blocks(embed_and_encode, blocks, points)
         entries = _sort_entries(code, capacity)
-        neighbours = find_neighbours(entries, digits.places)
+        neighbours = find_neighbours(entries, digits.places, rows=capacity + 1)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
@@ -183,7 +184,7 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
             _sort_weights(barycentric, entries.points),
             entries.vertex_ids,
         ),
-        _cut_in_pieces(entries.is_first, capacity),
+        _cut_in_pieces(entries, capacity),
         neighbours,
         entries.num_vertices,
         overflowed,
@@ -247,16 +248,8 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
         code,
         is_first,
         vertex_ids,
-        _first_entries(is_first, vertex_ids, capacity + 1),
         ordinal[-1],
     )
-
-
-def _first_entries(is_first: jax.Array, vertex_ids: jax.Array, rows: int) -> jax.Array:
-    """The first entry of each vertex: int32 [rows]."""
-    entry = jnp.arange(is_first.size, dtype=jnp.int32)
-    vertex = jnp.where(is_first, vertex_ids, rows).reshape(-1)
-    return jnp.zeros(rows, jnp.int32).at[vertex].set(entry, mode="drop")
 
 
 def _unsort(entries: SortedEntries) -> jax.Array:
@@ -270,16 +263,18 @@ def _unsort(entries: SortedEntries) -> jax.Array:
     return jnp.stack(unsorted)
 
 
-def _cut_in_pieces(is_first: jax.Array, capacity: int) -> jax.Array:
+def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
     """Where each piece of the sorted entries begins: int32 [pieces + 1]."""
-    entry = jnp.arange(is_first.size, dtype=jnp.int32)
-    begins = is_first.reshape(-1) | (entry % PIECE == 0)
-    piece = jnp.cumsum(begins, dtype=jnp.int32) - 1
-    most = num_pieces(is_first.size, capacity + 1)
-    starts = jnp.full(most + 1, is_first.size, jnp.int32)
+    entry = jnp.arange(entries.points.size, dtype=jnp.int32)
+    begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
+    # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
+    # than to skip the gaps.
+    piece = entry // PIECE + entries.vertex_ids.reshape(-1)
+    most = num_pieces(entry.size, capacity + 1)
+    starts = jnp.full(most + 1, entry.size, jnp.int32)
     return starts.at[jnp.where(begins, piece, most + 1)].set(entry, mode="drop")
 
 
 def num_pieces(entries: int, rows: int) -> int:
-    """The most pieces that entries of fewer vertices than `rows` are cut into."""
+    """Above the numbers of all pieces of entries, of vertices numbered below `rows`."""
     return -(-entries // PIECE) + rows

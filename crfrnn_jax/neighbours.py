@@ -27,7 +27,6 @@ class SortedEntries(NamedTuple):
       is_first: bool [d + 1, points], whether it is the first entry of its vertex.
       vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
         last row.
-      first: int32 [rows], the first entry of each vertex; 0 where there is none.
       num_vertices: int32 scalar.
     """
 
@@ -35,22 +34,22 @@ class SortedEntries(NamedTuple):
     codes: jax.Array
     is_first: jax.Array
     vertex_ids: jax.Array
-    first: jax.Array
     num_vertices: jax.Array
 
 
-def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
+def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax.Array:
     """Forward and backward neighbours of the vertices.
 
     Args:
       entries: the sorted entries.
       places: int64 [d], of the codes' digits.
+      rows: above the numbers of all vertices.
 
     Returns:
       int32 [d + 1, 2, rows], rows - 1 for none.
     """
     inside, wrapped = codes.axis_steps(places)  # [axes]
-    rows, num_axes = len(entries.first), len(inside)
+    num_axes = len(inside)
     none = rows - 1
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
     chunk = min(_CHUNK, rows)
@@ -67,7 +66,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
 
     def find(i, neighbours):
         row, in_use = of_chunk(i)
-        has_remainder = (entries.first[row] >= entries.codes.shape[1])[None]
+        has_remainder = (row >= entries.vertex_ids[1, 0])[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
         forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
         forward = jnp.where(exists & in_use[None], forward, none)
@@ -82,7 +81,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
     # As many turns as the vertices in use ask for. Of hashes two may be the same: both
     # are put in, and what is found wrongly, `is_free_of_collisions` sees.
     turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
-    code_of_row = entries.codes.reshape(-1)[entries.first]
+    code_of_row = _of_vertices(entries, rows, entries.codes)
     table = hashing.empty_table(code_of_row, entries.num_vertices)
     table = lax.fori_loop(0, turns, insert, table)
     # It is `none`, but XLA does not know. Else it would fill this array, the largest of
@@ -113,7 +112,8 @@ def is_free_of_collisions(
         own = quotients_at(point, remainder)
         return jnp.all((own == jnp.roll(own, 1, axis=1)) | is_first[None])
 
-    first = entries.first
+    entry = jnp.arange(entries.vertex_ids.size, dtype=jnp.int32)
+    first = _of_vertices(entries, neighbours.shape[2], entry)
     of_row = quotients_at(entries.points.reshape(-1)[first], first // points)
     has_remainder = (first >= points)[None]
     none = of_row.shape[1] - 1
@@ -132,3 +132,10 @@ def is_free_of_collisions(
         one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_digits(d)))
     )
     return jnp.all(shared) & jnp.all(joined)
+
+
+def _of_vertices(entries: SortedEntries, rows: int, of_entries: jax.Array) -> jax.Array:
+    """Of each vertex what its first entry has, 0 where there is no vertex: [rows]."""
+    vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
+    nothing = jnp.zeros(rows, of_entries.dtype)
+    return nothing.at[vertex].set(of_entries.reshape(-1), mode="drop")

@@ -17,7 +17,10 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     points_of, weights_of, vertex_of = (field.reshape(-1) for field in lattice.entries)
     entries = len(points_of)
     starts = lattice.piece_starts[: num_pieces(entries, rows) + 1]
-    start, last = starts[:-1], starts[1:] - 1
+    start, following = starts[:-1], starts[1:]
+    # Where the next number is no piece's, the one after starts with a full row.
+    row_end = (start // PIECE + 1) * PIECE
+    last = jnp.minimum(following, row_end) - 1
     # A piece's last entry takes the places that are left in it, and divides its weight
     # between them: places of weight 0 would make NaN of what is infinite.
     part_of_last = 1 / (PIECE - (last - start)).astype(weights_of.dtype)
