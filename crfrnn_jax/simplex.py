@@ -113,7 +113,7 @@ def embed(features: jax.Array) -> Simplex:
     index = jnp.arange(d + 1, dtype=jnp.int32)
     base, rank, offset = lax.map(rank_coordinate, (index, nearest, offset))
     weights = _cyclic_differences(offset, rank)
-    weights = jnp.where(embeddable, weights.at[0].add(1.0), jnp.nan)
+    weights = jnp.where(embeddable, weights + np.eye(d + 1, 1), jnp.nan)
     return Simplex(base, rank, weights.astype(features.dtype))
 
 
@@ -170,9 +170,7 @@ def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     2^52, as far as doubles have integers.
     """
     furthest = 2.0**52 / np.abs(elevation_matrix(len(features))).sum(axis=1).max()
-    embeddable = functools.reduce(
-        operator.and_, (abs(row).astype(jnp.float64) < furthest for row in features)
-    )
+    embeddable = jnp.max(abs(features), axis=0).astype(jnp.float64) < furthest
     return embeddable, jnp.where(embeddable, features, 0)
 
 
@@ -188,7 +186,11 @@ def _cyclic_differences(offset: jax.Array, rank: jax.Array) -> jax.Array:
         return sum_rows(jnp.where(rank[i] == wanted, offset[i], 0) for i in range(size))
 
     ascending = lax.map(offset_of, jnp.arange(size, dtype=jnp.int32)[::-1])
-    return (ascending - jnp.roll(ascending, 1, axis=0)) / size
+
+    def difference(k):
+        return (ascending[k] - ascending[(k - 1) % size]) / size
+
+    return lax.map(difference, jnp.arange(size, dtype=jnp.int32))
 
 
 def sum_rows(rows: Iterable[jax.Array]) -> jax.Array:
