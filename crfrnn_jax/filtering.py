@@ -20,6 +20,9 @@ from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
 
+# So few channels, such as the one of a normaliser, are quickly filtered in any room.
+_NARROW = 2
+
 
 def filter_lattice(
     lattice: Lattice,
@@ -217,7 +220,10 @@ def _with_room(
 ) -> Any:
     """Calls function(rows, lattice, *arguments) with enough rows for all vertices."""
     rows = lattice.neighbours.shape[2]
-    return with_room(function, rows, lattice.num_vertices, lattice, *arguments)
+    narrow = arguments[0].shape[1] <= _NARROW
+    return with_room(
+        function, rows, lattice.num_vertices, lattice, *arguments, narrow=narrow
+    )
 
 
 def _pass(rows, lattice, values, mixing=None, *, reverse=False):

@@ -94,7 +94,7 @@ def build_lattice(
     """Finds the vertices of the permutohedral lattice around the points.
 
     No vertex is ever dropped: by default there is room for the most that the points can
-    touch, points * (d + 1), and later cost follows the least of four such rooms that
+    touch, points * (d + 1), and later cost follows the least of six such rooms that
     holds those they do touch (`crfrnn_jax.rooms`).
 
     Args:

@@ -14,14 +14,21 @@ import jax.numpy as jnp
 from jax import lax
 
 # Rooms, as parts of all rows: photographs under wide kernels (80/13) come into the
-# first; under the authors' most come into the second, all into the third. With fewer
-# rows in all than `_LEAST_ROWS` a choice is not worth its compilation.
-_PARTS = (1 / 64, 3 / 32, 3 / 8)
+# first, the authors' kernel of positions into the second, and their bilateral one into
+# the next three. In twice the room a step takes half as long again; each room adds half
+# a second of compilation. So work on few channels, which is quick, has a choice of few;
+# and with fewer rows in all than `_LEAST_ROWS` there is none.
+_PARTS = (1 / 64, 3 / 64, 3 / 32, 3 / 16, 3 / 8)
+_PARTS_IF_NARROW = (3 / 32, 3 / 8)
 _LEAST_ROWS = 2**15
 
 
 def with_room(
-    function: Callable[..., Any], rows: int, num_vertices: jax.Array, *arguments: Any
+    function: Callable[..., Any],
+    rows: int,
+    num_vertices: jax.Array,
+    *arguments: Any,
+    narrow: bool = False,
 ) -> Any:
     """Calls function(room, *arguments), with a room in which all vertices fit.
 
@@ -33,10 +40,12 @@ def with_room(
       rows: the largest room.
       num_vertices: int32 scalar, vertices in use; the last row of a room holds none.
       *arguments: pytrees of arrays.
+      narrow: whether the work is on few channels.
     """
     if rows < _LEAST_ROWS:
         return function(rows, *arguments)
-    rooms = [round(rows * part) for part in _PARTS] + [rows]
+    parts = _PARTS_IF_NARROW if narrow else _PARTS
+    rooms = [round(rows * part) for part in parts] + [rows]
     too_small = [num_vertices >= room for room in rooms[:-1]]
     choice = jnp.sum(jnp.stack(too_small), dtype=jnp.int32)
 

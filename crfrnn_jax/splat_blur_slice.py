@@ -18,9 +18,9 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     entries = len(points_of)
     starts = lattice.piece_starts[: num_pieces(entries, rows) + 1]
     start, following = starts[:-1], starts[1:]
-    # Where the next number is no piece's, the one after starts with a full row.
-    row_end = (start // PIECE + 1) * PIECE
-    last = jnp.minimum(following, row_end) - 1
+    # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
+    multiple = (start // PIECE + 1) * PIECE
+    last = jnp.minimum(following, multiple) - 1
     # A piece's last entry takes the places that are left in it, and divides its weight
     # between them: places of weight 0 would make NaN of what is infinite.
     part_of_last = 1 / (PIECE - (last - start)).astype(weights_of.dtype)
@@ -70,8 +70,10 @@ def blur(
         return blur_axis(2 * turn + 1, scratch, source), scratch
 
     # XLA's CPU backend would fuse one axis with the next and compute it anew for each
-    # neighbour; it does not fuse through a loop, not even one of a single turn. Two
-    # axes a turn, so that the buffers come out in the places they went in: XLA copies
+    # neighbour; it does not fuse through a loop, not even one of a single turn. What
+    # is the same in every turn it takes out of a loop and copies in: so the axis is the
+    # number of the turn, and half of a vertex is not computed by itself. Two axes a
+    # turn, so that the buffers come out in the places they went in: XLA copies
     # the carries of a loop that swaps them.
     buffers = (vertices, jnp.zeros_like(vertices))
     vertices, scratch = lax.fori_loop(0, num_axes // 2, blur_two_axes, buffers)

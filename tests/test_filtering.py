@@ -54,30 +54,34 @@ def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
     assert relative_error(filtered, oracle.filter(values)) < 1e-5
 
 
-ROOMS = {
-    "least": (0, 1 / 64),
-    "small": (1 / 64, 3 / 32),
-    "middle": (3 / 32, 3 / 8),
-    "whole": (3 / 8, 1),
-}
-SPREAD = {"least": 1.5, "small": 7.0, "middle": 20.0, "whole": 1e5}
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize(
+    ("low", "high", "width"),
+    [
+        (0, 1 / 64, 1.5),
+        (1 / 64, 3 / 64, 4.0),
+        (3 / 64, 3 / 32, 8.0),
+        (3 / 32, 3 / 16, 12.0),
+        (3 / 16, 3 / 8, 20.0),
+        (3 / 8, 1, 1e5),
+    ],
+)
+def test_a_room_of_any_size_gives_the_same(monkeypatch, low, high, width, channels):
+    """The least lattice for which there is a choice, and one without.
 
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_of_any_size_gives_the_same(monkeypatch, room):
-    """The least lattice for which there is a choice, and one without."""
+    Two channels are narrow, and have less of a choice.
+    """
     points = 11_000
     rng = np.random.default_rng(4)
-    features = (SPREAD[room] * rng.normal(size=(points, 2))).astype(np.float32)
-    values, other = rng.normal(size=(2, points, 2)).astype(np.float32)
+    features = (width * rng.normal(size=(points, 2))).astype(np.float32)
+    values, other = rng.normal(size=(2, points, channels)).astype(np.float32)
     lattice, oracle = build_lattice(features), DictLattice(features)
     rows = lattice.neighbours[0, 0].size
     assert rooms._LEAST_ROWS <= rows < 1.1 * rooms._LEAST_ROWS
-    low, high = ROOMS[room]
     assert low * rows < int(lattice.num_vertices) < high * rows
     truth = oracle.filter(values)
     assert relative_error(filter_lattice(lattice, values), truth) < 1e-5
-    mixing = MIXING[:, :2]
+    mixing = MIXING[:, :channels]
     mixed = filter_lattice(lattice, values, mixing)
     assert relative_error(mixed, truth @ mixing.T) < 1e-5
 

@@ -88,15 +88,17 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
 
     entries = vertices.size
     starts = np.asarray(lattice.piece_starts)
-    num_pieces = np.sum(starts < entries)
-    assert (starts[num_pieces:] == entries).all()
+    (numbers,) = np.nonzero(starts < entries)
+    assert (starts[starts >= entries] == entries).all()
+    assert len(starts) > numbers[-1] + 1
+    starts = starts[numbers]
     assert starts[0] == 0
-    assert len(starts) > num_pieces
-    sizes = np.diff(starts[: num_pieces + 1])
+    of_vertex = vertices.ravel()[starts]
+    np.testing.assert_array_equal(numbers, starts // lattice_module.PIECE + of_vertex)
+    sizes = np.diff(starts, append=entries)
     assert sizes.min() >= 1
     assert sizes.max() <= lattice_module.PIECE
-    vertex_of_piece = np.repeat(vertices.ravel()[starts[:num_pieces]], sizes)
-    np.testing.assert_array_equal(vertex_of_piece, vertices.ravel())
+    np.testing.assert_array_equal(np.repeat(of_vertex, sizes), vertices.ravel())
 
 
 def _build_anew(features):

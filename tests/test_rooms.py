@@ -1,5 +1,7 @@
 """The least room that holds all vertices is taken, and its edge is where it says."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,27 +11,28 @@ from oracles import DictLattice
 from crfrnn_jax import build_lattice, filter_lattice, rooms
 
 ROWS = 2**15
-EDGES = [round(ROWS * part) for part in (1 / 64, 3 / 32, 3 / 8)]
+SIZES = [round(ROWS * part) for part in (1 / 64, 3 / 64, 3 / 32, 3 / 16, 3 / 8, 1)]
+NARROW_SIZES = [round(ROWS * part) for part in (3 / 32, 3 / 8, 1)]
 
 
-@pytest.mark.parametrize(
-    ("num_vertices", "room"),
-    [
-        (1, EDGES[0]),
-        (EDGES[0] - 1, EDGES[0]),
-        (EDGES[0], EDGES[1]),
-        (EDGES[1] - 1, EDGES[1]),
-        (EDGES[1], EDGES[2]),
-        (EDGES[2] - 1, EDGES[2]),
-        (EDGES[2], ROWS),
-        (ROWS + 5, ROWS),  # overflowed
-    ],
-)
-def test_the_room_is_the_least_in_which_the_last_row_is_free(num_vertices, room):
-    chosen = rooms.with_room(
-        lambda room, one: room * one, ROWS, jnp.int32(num_vertices), jnp.int32(1)
+def room_of(num_vertices, *, narrow=False):
+    return rooms.with_room(
+        lambda room, one: room * one,
+        ROWS,
+        jnp.int32(num_vertices),
+        jnp.int32(1),
+        narrow=narrow,
     )
-    assert chosen == room
+
+
+@pytest.mark.parametrize(("sizes", "narrow"), [(SIZES, False), (NARROW_SIZES, True)])
+def test_the_room_is_the_least_in_which_the_last_row_is_free(sizes, narrow):
+    assert room_of(1, narrow=narrow) == sizes[0]
+    for room, larger in itertools.pairwise(sizes):
+        assert room_of(room - 1, narrow=narrow) == room
+        assert room_of(room, narrow=narrow) == larger
+    overflowed = ROWS + 5
+    assert room_of(overflowed, narrow=narrow) == ROWS
 
 
 def test_few_rows_are_one_room():
@@ -54,12 +57,13 @@ def points_apart(count, points=30):
     return places[np.arange(points) % count].astype(np.float32)
 
 
-def test_lattices_at_the_edges_of_rooms_are_the_dictionarys(small_rooms):
-    """With 91 rows the rooms are 1, 9, 34 and 91: counts below, at and above."""
-    values = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
-    batch = np.stack([points_apart(count) for count in (2, 3, 4, 11, 12, 30)])
+@pytest.mark.parametrize("channels", [2, 3])
+def test_lattices_at_the_edges_of_rooms_are_the_dictionarys(small_rooms, channels):
+    """With 91 rows the rooms are 1, 4, 9, 17, 34 and 91, or 9, 34 and 91 if narrow."""
+    values = np.random.default_rng(0).normal(size=(30, channels)).astype(np.float32)
+    batch = np.stack([points_apart(count) for count in (1, 2, 3, 5, 6, 11, 12, 30)])
     counts = [len(DictLattice(features).number) for features in batch]
-    assert counts == [6, 9, 12, 33, 36, 90]
+    assert counts == [3, 6, 9, 15, 18, 33, 36, 90]
     truth = [DictLattice(features).filter(values) for features in batch]
 
     def filter_points(features):
