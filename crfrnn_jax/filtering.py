@@ -20,7 +20,7 @@ from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
 
-# So few channels, such as the one of a normaliser, are quickly filtered in any room.
+# Work on so few channels, as a normaliser's one, has a choice of fewer rooms.
 _NARROW = 2
 
 
@@ -218,7 +218,10 @@ def _differentiate_once_jvp(primals, tangents):
 def _with_room(
     function: Callable[..., Any], lattice: Lattice, *arguments: jax.Array
 ) -> Any:
-    """Calls function(rows, lattice, *arguments) with enough rows for all vertices."""
+    """Calls function(rows, lattice, *arguments) with enough rows for all vertices.
+
+    The first of the arguments are the values, or those of their kind.
+    """
     rows = lattice.neighbours.shape[2]
     narrow = arguments[0].shape[1] <= _NARROW
     return with_room(

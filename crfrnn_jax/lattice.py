@@ -61,10 +61,9 @@ class Lattice(NamedTuple):
       vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
         range whatever the features.
       entries: the same weights and vertices, in the order of the vertices.
-      piece_starts: int32 [pieces + 1], the entry with which each piece starts: the
-        first of each vertex, and those whose number is a multiple of `PIECE`. A piece's
-        own number is that of its entry, divided by `PIECE` and rounded down, plus that
-        of its vertex; at a number that no piece has it is the number of entries.
+      piece_starts: int32 [numbers + 1], the entry with which each piece starts, and the
+        number of entries at a number that no piece has. A piece starts with each vertex
+        and at each multiple of `PIECE`; its number is entry // `PIECE` + vertex.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), rows], for each row the
         vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
@@ -94,7 +93,7 @@ def build_lattice(
     """Finds the vertices of the permutohedral lattice around the points.
 
     No vertex is ever dropped: by default there is room for the most that the points can
-    touch, points * (d + 1), and later cost follows the least of six such rooms that
+    touch, points * (d + 1), and later cost follows the least of a few such rooms that
     holds those they do touch (`crfrnn_jax.rooms`).
 
     Args:
@@ -264,17 +263,17 @@ def _unsort(entries: SortedEntries) -> jax.Array:
 
 
 def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
-    """Where each piece of the sorted entries begins: int32 [pieces + 1]."""
+    """Where each piece of the sorted entries starts: int32 [numbers + 1]."""
     entry = jnp.arange(entries.points.size, dtype=jnp.int32)
     begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
     # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
     # than to skip the gaps.
     piece = entry // PIECE + entries.vertex_ids.reshape(-1)
-    most = num_pieces(entry.size, capacity + 1)
+    most = piece_numbers(entry.size, capacity + 1)
     starts = jnp.full(most + 1, entry.size, jnp.int32)
     return starts.at[jnp.where(begins, piece, most + 1)].set(entry, mode="drop")
 
 
-def num_pieces(entries: int, rows: int) -> int:
-    """Above the numbers of all pieces of entries, of vertices numbered below `rows`."""
+def piece_numbers(entries: int, rows: int) -> int:
+    """Numbers that pieces of entries can have, of vertices in the first `rows` rows."""
     return -(-entries // PIECE) + rows

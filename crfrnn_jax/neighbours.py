@@ -43,7 +43,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
     Args:
       entries: the sorted entries.
       places: int64 [d], of the codes' digits.
-      rows: above the numbers of all vertices.
+      rows: the capacity and one more.
 
     Returns:
       int32 [d + 1, 2, rows], rows - 1 for none.
@@ -51,6 +51,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
     inside, wrapped = codes.axis_steps(places)  # [axes]
     num_axes = len(inside)
     none = rows - 1
+    first_with_remainder = entries.vertex_ids[1, 0]
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
     chunk = min(_CHUNK, rows)
 
@@ -66,7 +67,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
 
     def find(i, neighbours):
         row, in_use = of_chunk(i)
-        has_remainder = (row >= entries.vertex_ids[1, 0])[None]
+        has_remainder = (row >= first_with_remainder)[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
         forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
         forward = jnp.where(exists & in_use[None], forward, none)

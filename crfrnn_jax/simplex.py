@@ -169,6 +169,7 @@ def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     Those whose features are so small that on the hyperplane they surely stay below
     2^52, as far as doubles have integers.
     """
+    # A maximum is vectorised, and NaN, if one is among them.
     furthest = 2.0**52 / np.abs(elevation_matrix(len(features))).sum(axis=1).max()
     embeddable = jnp.max(abs(features), axis=0).astype(jnp.float64) < furthest
     return embeddable, jnp.where(embeddable, features, 0)
@@ -185,12 +186,13 @@ def _cyclic_differences(offset: jax.Array, rank: jax.Array) -> jax.Array:
     def offset_of(wanted):
         return sum_rows(jnp.where(rank[i] == wanted, offset[i], 0) for i in range(size))
 
-    ascending = lax.map(offset_of, jnp.arange(size, dtype=jnp.int32)[::-1])
+    def difference(before, wanted):
+        own = offset_of(wanted)
+        return own, (own - before) / size
 
-    def difference(k):
-        return (ascending[k] - ascending[(k - 1) % size]) / size
-
-    return lax.map(difference, jnp.arange(size, dtype=jnp.int32))
+    ascending = jnp.arange(size, dtype=jnp.int32)[::-1]
+    _, differences = lax.scan(difference, offset_of(jnp.int32(0)), ascending)
+    return differences
 
 
 def sum_rows(rows: Iterable[jax.Array]) -> jax.Array:

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# How many rows may be sorted side by side, the best first. XLA's CPU backend sorts on
-# one thread, and of many sorts that might run at once it may leave most to the same: so
-# as many as the cores of the machine that this was measured on, or else three.
-_ROWS = (2, 3)
+# Rows that are sorted side by side. XLA's CPU backend sorts on one thread, and of many
+# sorts that might run at once it may leave most to the same: so as many as the cores of
+# the machine that this was measured on, or one more where that leaves no row over.
+_ROWS = 2
 
 
 def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -48,7 +48,8 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
     """The lowest 64 - place_bits bits, sorted, and their places."""
     rows, entries = codes.shape
     place = jnp.arange(entries, dtype=jnp.uint64)
-    together = next((count for count in _ROWS if rows % count == 0), min(2, rows))
+    left_over = rows % _ROWS > 0 and rows % (_ROWS + 1) == 0
+    together = min(_ROWS + left_over, rows)
 
     def sort_rows(i, ordered_and_places):
         # The last rows are moved back to end with all: some are sorted again.

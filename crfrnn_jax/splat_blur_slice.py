@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.lattice import PIECE, Lattice, num_pieces
+from crfrnn_jax.lattice import PIECE, Lattice, piece_numbers
 from crfrnn_jax.simplex import sum_rows
 
 
@@ -16,7 +16,7 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     """Adds the values [points, channels] to each point's vertices: [rows, channels]."""
     points_of, weights_of, vertex_of = (field.reshape(-1) for field in lattice.entries)
     entries = len(points_of)
-    starts = lattice.piece_starts[: num_pieces(entries, rows) + 1]
+    starts = lattice.piece_starts[: piece_numbers(entries, rows) + 1]
     start, following = starts[:-1], starts[1:]
     # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
     multiple = (start // PIECE + 1) * PIECE
@@ -55,9 +55,9 @@ def blur(
     def blur_axis(turn, source, target):
         """Writes the blurred vertices into `target`."""
 
-        def blur_rows(turn, target):
+        def blur_rows(counter, target):
             del target
-            axis = num_axes - 1 - turn if reverse else turn
+            axis = num_axes - 1 - counter if reverse else counter
             forward, backward = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
             onwards = source + take(source, forward)
             return 0.25 * (onwards + (source + take(source, backward)))
@@ -70,10 +70,10 @@ def blur(
         return blur_axis(2 * turn + 1, scratch, source), scratch
 
     # XLA's CPU backend would fuse one axis with the next and compute it anew for each
-    # neighbour; it does not fuse through a loop, not even one of a single turn. What
-    # is the same in every turn it takes out of a loop and copies in: so the axis is the
-    # number of the turn, and half of a vertex is not computed by itself. Two axes a
-    # turn, so that the buffers come out in the places they went in: XLA copies
+    # neighbour; it does not fuse through a loop, not even one of a single turn. What no
+    # turn changes it moves out of a loop and copies in: hence the axis comes from the
+    # loop's own counter, and there is no term of `source` alone, as 0.5 * source. Two
+    # axes a turn, so that the buffers come out in the places they went in: XLA copies
     # the carries of a loop that swaps them.
     buffers = (vertices, jnp.zeros_like(vertices))
     vertices, scratch = lax.fori_loop(0, num_axes // 2, blur_two_axes, buffers)

@@ -54,16 +54,18 @@ def test_filter_of_50_000_points_is_the_dictionarys(kind, d):
     assert relative_error(filtered, oracle.filter(values)) < 1e-5
 
 
-@pytest.mark.parametrize("channels", [2, 3])
 @pytest.mark.parametrize(
-    ("low", "high", "width"),
+    ("low", "high", "width", "channels"),
     [
-        (0, 1 / 64, 1.5),
-        (1 / 64, 3 / 64, 4.0),
-        (3 / 64, 3 / 32, 8.0),
-        (3 / 32, 3 / 16, 12.0),
-        (3 / 16, 3 / 8, 20.0),
-        (3 / 8, 1, 1e5),
+        (0, 1 / 64, 1.5, 3),
+        (1 / 64, 3 / 64, 4.0, 3),
+        (3 / 64, 3 / 32, 8.0, 3),
+        (3 / 32, 3 / 16, 12.0, 3),
+        (3 / 16, 3 / 8, 20.0, 3),
+        (3 / 8, 1, 1e5, 3),
+        (0, 3 / 32, 8.0, 2),
+        (3 / 32, 3 / 8, 20.0, 2),
+        (3 / 8, 1, 1e5, 2),
     ],
 )
 def test_a_room_of_any_size_gives_the_same(monkeypatch, low, high, width, channels):
@@ -102,6 +104,20 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, low, high, width, channe
     )
     for ours, truth in zip(chosen, whole, strict=True):
         assert relative_error(ours, np.asarray(truth)) < 1e-5
+
+
+@pytest.mark.parametrize(("channels", "narrow"), [(1, True), (2, True), (3, False)])
+def test_few_channels_have_less_of_a_choice(monkeypatch, channels, narrow):
+    told = []
+
+    def with_room(function, rows, num_vertices, *arguments, narrow):
+        told.append(narrow)
+        return function(rows, *arguments)
+
+    monkeypatch.setattr(filtering, "with_room", with_room)
+    lattice = build_lattice(np.zeros((7, 2), np.float32))
+    filtering._filter_lattice.__wrapped__(lattice, jnp.ones((7, channels)))
+    assert set(told) == {narrow}
 
 
 def smooth_image(height, width):
@@ -177,6 +193,17 @@ def test_values_that_are_not_finite_stay_among_their_neighbours(bad):
     filtered = filter_lattice(lattice, values)
     assert not np.isfinite(filtered[17]).any()
     np.testing.assert_array_equal(filtered[100:], filter_lattice(lattice, VALUES)[100:])
+
+
+def test_an_infinite_value_stays_in_its_vertices():
+    """Of 5 and 3 entries, so that the next one's are the start of a full piece."""
+    features = np.repeat(np.array([[0.3], [90.3]], np.float32), (5, 3), axis=0)
+    lattice = build_lattice(features)
+    for place in range(8):
+        values = np.ones((8, 1), np.float32)
+        values[place] = np.inf
+        infinite = np.isposinf(filter_lattice(lattice, values))[:, 0]
+        np.testing.assert_array_equal(infinite, features[:, 0] == features[place, 0])
 
 
 def test_an_infinite_value_is_one_wherever_it_stands():

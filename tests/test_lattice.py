@@ -1,5 +1,7 @@
 """The lattice against a dictionary of vertices: the same vertices, joined the same."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -249,25 +251,30 @@ def test_capacity_too_small_raises_where_it_is_known():
         build_lattice(APART, capacity=MOST - 1)
 
 
-def test_capacity_too_small_makes_nan_under_jit():
-    @jax.jit
-    def filter_apart(features):
-        lattice = build_lattice(features, capacity=MOST - 1)
-        return lattice, filter_lattice(lattice, VALUES)
+@partial(jax.jit, static_argnames="capacity")
+def _filter_under_jit(features, capacity):
+    lattice = build_lattice(features, capacity=capacity)
+    return lattice, filter_lattice(lattice, VALUES)
 
-    lattice, filtered = filter_apart(APART)
+
+@pytest.mark.parametrize("capacity", [1, POINTS // 2, MOST - 1])
+def test_capacity_too_small_makes_nan_under_jit(capacity):
+    lattice, filtered = _filter_under_jit(APART, capacity)
     assert lattice.overflowed
     assert int(lattice.num_vertices) == MOST
     assert np.isnan(filtered).all()
 
     def energy(features, values):
-        lattice = build_lattice(features, capacity=MOST - 1)
+        lattice = build_lattice(features, capacity=capacity)
         return jnp.sum(filter_lattice(lattice, values))
 
     for gradient in jax.jit(jax.grad(energy, (0, 1)))(APART, VALUES):
         assert np.isnan(gradient).all()
+
+
+def test_capacity_that_is_enough_under_jit():
     close = APART / np.float32(1e4)
-    lattice, filtered = filter_apart(close)
+    lattice, filtered = _filter_under_jit(close, MOST - 1)
     assert not lattice.overflowed
     np.testing.assert_allclose(filtered, DictLattice(close).filter(VALUES), atol=1e-5)
 

@@ -91,7 +91,8 @@ def test_only_features_that_are_not_finite_get_nan_weights(bad):
 def test_bases_lie_in_their_range_and_fill_it(d, spread):
     """The corners of the box are among the points, so the range is tight."""
     features = np.float32(spread) * features_of(d)
-    features[:, 3] = np.nan
+    features[-1, 3] = np.nan
+    features[0, 4] = np.inf
     corners = np.array(np.meshgrid(*[[-40 * spread, 40 * spread]] * d)).reshape(d, -1)
     features = np.append(features, corners.astype(np.float32), axis=1)
     with jax.enable_x64(True):

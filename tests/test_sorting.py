@@ -30,7 +30,9 @@ def codes_of(kind, rows, entries):
     }[kind].astype(np.int64)
 
 
-@pytest.mark.parametrize(("rows", "entries"), [(1, 1), (2, 5), (3, 100), (6, 257)])
+@pytest.mark.parametrize(
+    ("rows", "entries"), [(1, 1), (2, 5), (3, 100), (5, 33), (6, 257)]
+)
 @pytest.mark.parametrize(
     "kind",
     ["short", "equal", "one_long", "long", "equal_below", "with_the_highest_bit"],
