@@ -242,13 +242,7 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
     )
     ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
     vertex_ids = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
-    return SortedEntries(
-        points,
-        code,
-        is_first,
-        vertex_ids,
-        ordinal[-1],
-    )
+    return SortedEntries(points, code, is_first, vertex_ids, ordinal[-1])
 
 
 def _unsort(entries: SortedEntries) -> jax.Array:

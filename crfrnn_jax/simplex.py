@@ -169,8 +169,8 @@ def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     Those whose features are so small that on the hyperplane they surely stay below
     2^52, as far as doubles have integers.
     """
-    # A maximum is vectorised, and NaN, if one is among them.
     furthest = 2.0**52 / np.abs(elevation_matrix(len(features))).sum(axis=1).max()
+    # The maximum is NaN if one of them is, and XLA vectorises it.
     embeddable = jnp.max(abs(features), axis=0).astype(jnp.float64) < furthest
     return embeddable, jnp.where(embeddable, features, 0)
 

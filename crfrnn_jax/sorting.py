@@ -48,8 +48,8 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
     """The lowest 64 - place_bits bits, sorted, and their places."""
     rows, entries = codes.shape
     place = jnp.arange(entries, dtype=jnp.uint64)
-    left_over = rows % _ROWS > 0 and rows % (_ROWS + 1) == 0
-    together = min(_ROWS + left_over, rows)
+    one_more = rows % _ROWS > 0 and rows % (_ROWS + 1) == 0
+    together = min(_ROWS + one_more, rows)
 
     def sort_rows(i, ordered_and_places):
         # The last rows are moved back to end with all: some are sorted again.

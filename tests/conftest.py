@@ -13,6 +13,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 _STRICT = {
+    "test_capacity",
     "test_checks",
     "test_codes",
     "test_crf",
