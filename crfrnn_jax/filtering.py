@@ -16,9 +16,10 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import InputError, check_floating, check_shape
+from crfrnn_jax.indexing import take
 from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
-from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat, take
+from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat
 
 # Work on so few channels, as a normaliser's one, has a choice of fewer rooms.
 _NARROW = 2

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from crfrnn_jax.indexing import take
+
 # In a slot that holds no entry: above all entries.
 _FREE = np.int32(2**31 - 1)
 
@@ -63,14 +65,15 @@ def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable
     Returns:
       The table with these entries in it.
     """
-    hashes = _hash(_read(table.codes, entries))
+    hashes = _hash(take(table.codes, entries))
 
     def try_next_slot(state):
         slots, waiting, turn = state
         slot = _slot(hashes, turn, table.mask)
-        free = waiting & (_read(slots, slot) == _FREE)
-        slots = slots.at[jnp.where(free, slot, len(slots))].min(entries, mode="drop")
-        return slots, waiting & (_read(slots, slot) != entries), turn + 1
+        free = waiting & (take(slots, slot) == _FREE)
+        there = jnp.where(free, slot, len(slots))
+        slots = slots.at[there].min(entries, mode="drop", wrap_negative_indices=False)
+        return slots, waiting & (take(slots, slot) != entries), turn + 1
 
     state = (table.slots, wanted, jnp.int32(0))
     slots, _, _ = lax.while_loop(lambda state: jnp.any(state[1]), try_next_slot, state)
@@ -92,9 +95,9 @@ def look_up(table: HashTable, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     def try_next_slot(state):
         found, waiting, turn = state
-        there = _read(table.slots, _slot(hashes, turn, table.mask))
+        there = take(table.slots, _slot(hashes, turn, table.mask))
         taken = waiting & (there != _FREE)
-        same = taken & (_read(table.codes, jnp.where(taken, there, 0)) == codes)
+        same = taken & (take(table.codes, jnp.where(taken, there, 0)) == codes)
         return jnp.where(same, there, found), taken & ~same, turn + 1
 
     nowhere = jnp.full(codes.shape, _FREE)
@@ -121,7 +124,3 @@ def _slot(hashes: jax.Array, turn: jax.Array, mask: jax.Array) -> jax.Array:
     first = (hashes >> 32).astype(jnp.uint32)
     stride = hashes.astype(jnp.uint32) | np.uint32(1)
     return (first + turn.astype(jnp.uint32) * stride) & mask
-
-
-def _read(array: jax.Array, index: jax.Array) -> jax.Array:
-    return array.at[index].get(mode="promise_in_bounds")

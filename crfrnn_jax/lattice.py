@@ -11,13 +11,14 @@ from jax.core import Tracer
 
 from crfrnn_jax import codes
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
+from crfrnn_jax.indexing import take_each
 from crfrnn_jax.neighbours import (
     SortedEntries,
     find_neighbours,
     is_free_of_collisions,
 )
 from crfrnn_jax.simplex import base_range, embed
-from crfrnn_jax.sorting import sort_with_places, take_each
+from crfrnn_jax.sorting import sort_with_places
 
 # Entries that are summed up at once when values are splatted. Fewer make more pieces,
 # whose sums are added one after another; more make more of a piece that is not filled.
@@ -250,7 +251,12 @@ def _unsort(entries: SortedEntries) -> jax.Array:
     unsorted = [
         jnp.zeros_like(vertex_ids)
         .at[points]
-        .set(vertex_ids, mode="promise_in_bounds", unique_indices=True)
+        .set(
+            vertex_ids,
+            mode="promise_in_bounds",
+            unique_indices=True,
+            wrap_negative_indices=False,
+        )
         for points, vertex_ids in zip(entries.points, entries.vertex_ids, strict=True)
     ]
     return jnp.stack(unsorted)
@@ -265,7 +271,8 @@ def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
     piece = entry // PIECE + entries.vertex_ids.reshape(-1)
     most = piece_numbers(entry.size, capacity + 1)
     starts = jnp.full(most + 1, entry.size, jnp.int32)
-    return starts.at[jnp.where(begins, piece, most + 1)].set(entry, mode="drop")
+    number = jnp.where(begins, piece, most + 1)
+    return starts.at[number].set(entry, mode="drop", wrap_negative_indices=False)
 
 
 def piece_numbers(entries: int, rows: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax import codes, hashing
+from crfrnn_jax.indexing import take, take_columns
 from crfrnn_jax.simplex import Simplex
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
@@ -69,14 +70,17 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
         row, in_use = of_chunk(i)
         has_remainder = (row >= first_with_remainder)[None]
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        forward, exists = hashing.look_up(table, table.codes[row][None] + steps)
+        forward, exists = hashing.look_up(table, take(table.codes, row)[None] + steps)
         forward = jnp.where(exists & in_use[None], forward, none)
         neighbours = lax.dynamic_update_slice(
             neighbours, forward[:, None], (jnp.int32(0), jnp.int32(0), row[0])
         )
         # A step back is the inverse of a step forward.
-        return neighbours.at[axis, 1, jnp.where(forward == none, rows, forward)].set(
-            jnp.broadcast_to(row, forward.shape), mode="drop"
+        ahead = jnp.where(forward == none, rows, forward)
+        return neighbours.at[axis, 1, ahead].set(
+            jnp.broadcast_to(row, forward.shape),
+            mode="drop",
+            wrap_negative_indices=False,
         )
 
     # As many turns as the vertices in use ask for. Of hashes two may be the same: both
@@ -105,7 +109,7 @@ def is_free_of_collisions(
     d = num_remainders - 1
 
     def quotients_at(point, remainder):
-        at = jax.tree.map(lambda field: field[..., point], simplex)
+        at = jax.tree.map(lambda field: take_columns(field, point), simplex)
         return codes.quotients(at, remainder)
 
     def same_vertex(of_remainder):
@@ -115,14 +119,14 @@ def is_free_of_collisions(
 
     entry = jnp.arange(entries.vertex_ids.size, dtype=jnp.int32)
     first = _of_vertices(entries, neighbours.shape[2], entry)
-    of_row = quotients_at(entries.points.reshape(-1)[first], first // points)
+    of_row = quotients_at(take(entries.points.reshape(-1), first), first // points)
     has_remainder = (first >= points)[None]
     none = of_row.shape[1] - 1
 
     def one_step_apart(axis):
         forward, inside, wrapped = axis
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        joined = of_row[:, forward] == of_row + steps
+        joined = take_columns(of_row, forward) == of_row + steps
         return jnp.all(joined | (forward == none)[None])
 
     # Loops, of which one turn is compiled and not d + 1: this hardly ever runs, except
@@ -139,4 +143,6 @@ def _of_vertices(entries: SortedEntries, rows: int, of_entries: jax.Array) -> ja
     """Of each vertex what its first entry has, 0 where there is no vertex: [rows]."""
     vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
     nothing = jnp.zeros(rows, of_entries.dtype)
-    return nothing.at[vertex].set(of_entries.reshape(-1), mode="drop")
+    return nothing.at[vertex].set(
+        of_entries.reshape(-1), mode="drop", wrap_negative_indices=False
+    )

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from crfrnn_jax.indexing import take_each
+
 # Rows that are sorted side by side. XLA's CPU backend sorts on one thread, and of many
 # sorts that might run at once it may leave most to the same: so as many as the cores of
 # the machine that this was measured on, or one more where that leaves no row over.
@@ -66,8 +68,3 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
 
     nothing = (jnp.zeros_like(codes), jnp.zeros(codes.shape, jnp.int32))
     return lax.fori_loop(0, -(-rows // together), sort_rows, nothing)
-
-
-def take_each(array: jax.Array, order: jax.Array) -> jax.Array:
-    """Each row [rows, entries] in an order of its own, int [rows, entries]."""
-    return jnp.take_along_axis(array, order, axis=1, mode="promise_in_bounds")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from crfrnn_jax.indexing import take
 from crfrnn_jax.lattice import PIECE, Lattice, piece_numbers
 from crfrnn_jax.simplex import sum_rows
 
@@ -37,7 +38,7 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     vertex = take(vertex_of, jnp.minimum(start, entries - 1))
     vertex = jnp.where(start < entries, vertex, rows)
     nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
-    return nothing.at[vertex].add(sums, mode="drop")
+    return nothing.at[vertex].add(sums, mode="drop", wrap_negative_indices=False)
 
 
 def blur(
@@ -96,8 +97,3 @@ def slice_vertices(lattice: Lattice, vertices: jax.Array) -> jax.Array:
 def slice_gain(lattice: Lattice) -> float:
     """1 / (1 + 2^-d), the factor of Krähenbühl and Koltun's slicing."""
     return 1.0 / (1.0 + 2.0 ** (1 - len(lattice.barycentric)))
-
-
-def take(vertices: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows [ids, channels] of vertices that are known to be there."""
-    return vertices.at[ids].get(mode="promise_in_bounds")

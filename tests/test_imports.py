@@ -19,6 +19,7 @@ LAYERS = [
     "writing",
     "processes",
     "tiles",
+    "indexing",
     "simplex",
     "codes",
     "hashing",
