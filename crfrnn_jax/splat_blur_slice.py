@@ -24,15 +24,19 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     last = jnp.minimum(following, multiple) - 1
     # A piece's last entry takes the places that are left in it, and divides its weight
     # between them: places of weight 0 would make NaN of what is infinite.
-    part_of_last = 1 / (PIECE - (last - start)).astype(weights_of.dtype)
+    part_of_last = 1 / (PIECE - (last - start)).astype(values.dtype)
+
+    # XLA's CPU backend would gather the weights alone into arrays of their own; those of
+    # an array it never makes it reads where they are multiplied.
+    weights_of = jnp.broadcast_to(weights_of[:, None], (entries, values.shape[1]))
 
     # A scatter of all the entries runs on one thread of a CPU, and longer than to
     # gather them by pieces; what is left to scatter are the pieces' sums.
     def share(place):
         entry = jnp.minimum(start + place, last)
         part = jnp.where(entry == last, part_of_last, 1)
-        weight = part * take(weights_of, entry)
-        return weight[:, None] * take(values, take(points_of, entry))
+        weight = part[:, None] * take(weights_of, entry)
+        return weight * take(values, take(points_of, entry))
 
     sums = sum_rows(map(share, range(PIECE)))
     vertex = take(vertex_of, jnp.minimum(start, entries - 1))
