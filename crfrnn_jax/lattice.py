@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from crfrnn_jax import codes
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
-from crfrnn_jax.indexing import take_each
+from crfrnn_jax.indexing import take, take_each
 from crfrnn_jax.neighbours import (
     SortedEntries,
     find_neighbours,
@@ -37,12 +37,15 @@ class Entries(NamedTuple):
     vertex 0, then those of vertex 1, and so on.
 
     Attributes:
-      points: int32 [d + 1, points], the point of each entry.
+      order: int32 [points], the points in the order of their vertices of remainder 0.
+        What is read in this order first is near at hand for other remainders, too.
+      places: int32 [d + 1, points], where in `order` the point of each entry stands.
       weights: float [d + 1, points], its barycentric weight. Carries no derivative.
       vertex_ids: int32 [d + 1, points], its vertex.
     """
 
-    points: jax.Array
+    order: jax.Array
+    places: jax.Array
     weights: jax.Array
     vertex_ids: jax.Array
 
@@ -176,11 +179,13 @@ def _build(features: jax.Array, capacity: int) -> Lattice:
     # Added, not selected: the derivative by the features is to be NaN, too.
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = weights + nan_if_overflowed.astype(weights.dtype)
+    order = entries.points[0]
     return Lattice(
         barycentric,
         _unsort(entries),
         Entries(
-            entries.points,
+            order,
+            take(_inverse(order), entries.points),
             _sort_weights(barycentric, entries.points),
             entries.vertex_ids,
         ),
@@ -221,8 +226,9 @@ def _by_blocks(
 
 def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
     """The lattice with other weights for the same points and vertices."""
-    weights = _sort_weights(barycentric, lattice.entries.points)
-    entries = lattice.entries._replace(weights=weights)
+    entries = lattice.entries
+    weights = _sort_weights(barycentric, take(entries.order, entries.places))
+    entries = entries._replace(weights=weights)
     return lattice._replace(barycentric=barycentric, entries=entries)
 
 
@@ -248,18 +254,26 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
 
 def _unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    unsorted = [
-        jnp.zeros_like(vertex_ids)
-        .at[points]
+    return jnp.stack(list(map(_put_back, entries.vertex_ids, entries.points)))
+
+
+def _inverse(order: jax.Array) -> jax.Array:
+    """Where each number stands in an order of them: int32 [points]."""
+    return _put_back(jnp.arange(len(order), dtype=jnp.int32), order)
+
+
+def _put_back(array: jax.Array, order: jax.Array) -> jax.Array:
+    """Undoes array = unsorted[order]."""
+    return (
+        jnp.zeros_like(array)
+        .at[order]
         .set(
-            vertex_ids,
+            array,
             mode="promise_in_bounds",
             unique_indices=True,
             wrap_negative_indices=False,
         )
-        for points, vertex_ids in zip(entries.points, entries.vertex_ids, strict=True)
-    ]
-    return jnp.stack(unsorted)
+    )
 
 
 def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:

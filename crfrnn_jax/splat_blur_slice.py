@@ -4,6 +4,9 @@ Each works on the first `rows` rows of a lattice, of which the last must not hol
 vertex: it is for the caller to choose enough of them.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,8 +18,11 @@ from crfrnn_jax.simplex import sum_rows
 
 def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     """Adds the values [points, channels] to each point's vertices: [rows, channels]."""
-    points_of, weights_of, vertex_of = (field.reshape(-1) for field in lattice.entries)
-    entries = len(points_of)
+    entries = lattice.entries.places.size
+    places_of, weights_of, vertex_of = (
+        field.reshape(-1) for field in lattice.entries[1:]
+    )
+    values = _in_memory(lattice, partial(take, ids=lattice.entries.order), values)
     starts = lattice.piece_starts[: piece_numbers(entries, rows) + 1]
     start, following = starts[:-1], starts[1:]
     # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
@@ -26,8 +32,8 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
     # between them: places of weight 0 would make NaN of what is infinite.
     part_of_last = 1 / (PIECE - (last - start)).astype(values.dtype)
 
-    # XLA's CPU backend would gather the weights alone into arrays of their own; those of
-    # an array it never makes it reads where they are multiplied.
+    # XLA's CPU backend would gather the weights alone, into arrays of their own. This
+    # one it never makes, and reads the weights where they are multiplied.
     weights_of = jnp.broadcast_to(weights_of[:, None], (entries, values.shape[1]))
 
     # A scatter of all the entries runs on one thread of a CPU, and longer than to
@@ -36,7 +42,7 @@ def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
         entry = jnp.minimum(start + place, last)
         part = jnp.where(entry == last, part_of_last, 1)
         weight = part[:, None] * take(weights_of, entry)
-        return weight * take(values, take(points_of, entry))
+        return weight * take(values, take(places_of, entry))
 
     sums = sum_rows(map(share, range(PIECE)))
     vertex = take(vertex_of, jnp.minimum(start, entries - 1))
@@ -54,37 +60,24 @@ def blur(
     """
     num_axes = len(lattice.neighbours)
     none = rows - 1
-    # One, but XLA does not know: see below.
-    once = jnp.minimum(lattice.num_vertices, 1)
 
-    def blur_axis(turn, source, target):
-        """Writes the blurred vertices into `target`."""
+    def blur_axis(turn, vertices):
+        axis = num_axes - 1 - turn if reverse else turn
 
-        def blur_rows(counter, target):
-            del target
-            axis = num_axes - 1 - counter if reverse else counter
+        def blur_rows(vertices):
             forward, backward = jnp.minimum(lattice.neighbours[axis, :, :rows], none)
-            onwards = source + take(source, forward)
-            return 0.25 * (onwards + (source + take(source, backward)))
+            onwards = vertices + take(vertices, forward)
+            return 0.25 * (onwards + (vertices + take(vertices, backward)))
 
-        return lax.fori_loop(turn, turn + once, blur_rows, target)
+        return _in_memory(lattice, blur_rows, vertices)
 
-    def blur_two_axes(turn, buffers):
-        source, scratch = buffers
-        scratch = blur_axis(2 * turn, source, scratch)
-        return blur_axis(2 * turn + 1, scratch, source), scratch
+    # Two axes a turn, so that the second is written where the first was read: XLA
+    # copies what a loop carries from one buffer to another.
+    def blur_two_axes(turn, vertices):
+        return blur_axis(2 * turn + 1, blur_axis(2 * turn, vertices))
 
-    # XLA's CPU backend would fuse one axis with the next and compute it anew for each
-    # neighbour; it does not fuse through a loop, not even one of a single turn. What no
-    # turn changes it moves out of a loop and copies in: hence the axis comes from the
-    # loop's own counter, and there is no term of `source` alone, as 0.5 * source. Two
-    # axes a turn, so that the buffers come out in the places they went in: XLA copies
-    # the carries of a loop that swaps them.
-    buffers = (vertices, jnp.zeros_like(vertices))
-    vertices, scratch = lax.fori_loop(0, num_axes // 2, blur_two_axes, buffers)
-    if num_axes % 2:
-        vertices = blur_axis(num_axes - 1, vertices, scratch)
-    return vertices
+    vertices = lax.fori_loop(0, num_axes // 2, blur_two_axes, vertices)
+    return blur_axis(num_axes - 1, vertices) if num_axes % 2 else vertices
 
 
 def slice_vertices(lattice: Lattice, vertices: jax.Array) -> jax.Array:
@@ -101,3 +94,21 @@ def slice_vertices(lattice: Lattice, vertices: jax.Array) -> jax.Array:
 def slice_gain(lattice: Lattice) -> float:
     """1 / (1 + 2^-d), the factor of Krähenbühl and Koltun's slicing."""
     return 1.0 / (1.0 + 2.0 ** (1 - len(lattice.barycentric)))
+
+
+def _in_memory(
+    lattice: Lattice, function: Callable[[jax.Array], jax.Array], argument: jax.Array
+) -> jax.Array:
+    """function(argument), of the argument's shape, computed once and before it is read.
+
+    XLA's CPU backend would fuse it into what reads it, and compute it anew for each
+    index that is read. It does not fuse through a condition; this one always holds, but
+    XLA does not know.
+    """
+
+    def in_memory(argument):
+        some = lattice.num_vertices > 0
+        # Were it the argument that the other branch returns, XLA would copy the result.
+        return lax.cond(some, function, jnp.zeros_like, argument)
+
+    return lax.platform_dependent(argument, cpu=in_memory, default=function)

@@ -75,7 +75,9 @@ def test_vertices_weights_and_neighbours_are_the_dictionarys(kind, d):
 @pytest.mark.parametrize("d", [1, 3])
 def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     lattice = build_lattice(features_of(kind, d))
-    points, weights, vertices = (np.asarray(field) for field in lattice.entries)
+    order, places, weights, vertices = map(np.asarray, lattice.entries)
+    points = order[places]
+    np.testing.assert_array_equal(points[0], order)
     np.testing.assert_array_equal(
         np.sort(points, axis=1), [np.arange(POINTS)] * (d + 1)
     )
