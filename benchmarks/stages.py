@@ -109,11 +109,12 @@ def bandwidth_stage() -> Stage:
 
 def pass_stages(lattice: Lattice, values: jax.Array) -> dict[str, Stage]:
     """Splat, blur and slice on the rows in use."""
-    rows = int(lattice.num_vertices) + 1
+    rows = int(lattice.num_vertices)
     axes, entries = len(lattice.neighbours), lattice.vertex_ids.size
     on_lattice = jax.jit(splat, static_argnums=1)
     vertices = on_lattice(lattice, rows, values)
     blurred = jax.jit(blur, static_argnums=1)
+    sliced = jax.jit(slice_vertices, static_argnums=2)
     return {
         "splat": Stage(
             partial(on_lattice, lattice, rows, values),
@@ -124,7 +125,7 @@ def pass_stages(lattice: Lattice, values: jax.Array) -> dict[str, Stage]:
             axes * (2 * vertices.nbytes + 8 * rows),
         ),
         "slice": Stage(
-            partial(jax.jit(slice_vertices), lattice, vertices),
+            partial(sliced, lattice, vertices, values.shape[1]),
             vertices.nbytes + 8 * entries + values.nbytes,
         ),
     }

@@ -16,10 +16,16 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import InputError, check_floating, check_shape
-from crfrnn_jax.indexing import take
 from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
-from crfrnn_jax.splat_blur_slice import blur, slice_gain, slice_vertices, splat
+from crfrnn_jax.splat_blur_slice import (
+    blur,
+    mix,
+    slice_gain,
+    slice_vertices,
+    splat,
+    take_values,
+)
 
 # Work on so few channels, as a normaliser's one, has a choice of fewer rooms.
 _NARROW = 2
@@ -233,9 +239,12 @@ def _with_room(
 def _pass(rows, lattice, values, mixing=None, *, reverse=False):
     """The filter, or in reverse its transpose; mixed if `mixing` is given."""
     vertices = splat(lattice, rows, values)
+    channels = values.shape[1]
     if mixing is not None:
-        vertices = _mix(vertices, mixing)
-    return slice_vertices(lattice, blur(lattice, rows, vertices, reverse=reverse))
+        vertices = mix(vertices, mixing)
+        channels = len(mixing)
+    vertices = blur(lattice, rows, vertices, reverse=reverse)
+    return slice_vertices(lattice, vertices, channels)
 
 
 def _tangent(rows, lattice, values, of_values, of_weights):
@@ -244,15 +253,22 @@ def _tangent(rows, lattice, values, of_values, of_weights):
     vertices = blur(lattice, rows, splat(lattice, rows, values))
     of_vertices = splat(lattice, rows, of_values) + splat(moved, rows, values)
     of_vertices = blur(lattice, rows, of_vertices)
-    return slice_vertices(moved, vertices) + slice_vertices(lattice, of_vertices)
+    channels = values.shape[1]
+    by_weights = slice_vertices(moved, vertices, channels)
+    return by_weights + slice_vertices(lattice, of_vertices, channels)
 
 
 def _cotangents(rows, lattice, values, cotangent):
     """The transpose of `_tangent`: the cotangents of the values and of the weights."""
     vertices = blur(lattice, rows, splat(lattice, rows, values))
     back = blur(lattice, rows, splat(lattice, rows, cotangent), reverse=True)
-    of_weights = [
-        jnp.sum(cotangent * take(vertices, ids) + values * take(back, ids), axis=1)
-        for ids in lattice.vertex_ids
-    ]
-    return slice_vertices(lattice, back), slice_gain(lattice) * jnp.stack(of_weights)
+    channels = values.shape[1]
+
+    def of_weight(ids):
+        sliced = take_values(vertices, ids, channels)
+        back_sliced = take_values(back, ids, channels)
+        return jnp.sum(cotangent * sliced + values * back_sliced, axis=1)
+
+    of_weights = jnp.stack(list(map(of_weight, lattice.vertex_ids)))
+    of_values = slice_vertices(lattice, back, channels)
+    return of_values, slice_gain(lattice) * of_weights

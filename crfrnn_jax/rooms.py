@@ -39,7 +39,7 @@ def with_room(
     Args:
       function: what it returns has the same shapes for every room.
       rows: the largest room.
-      num_vertices: int32 scalar, vertices in use; the last row of a room holds none.
+      num_vertices: int32 scalar, vertices in use.
       *arguments: pytrees of arrays.
       narrow: whether the work is on few channels.
     """
@@ -47,7 +47,7 @@ def with_room(
         return function(rows, *arguments)
     parts = _PARTS_IF_NARROW if narrow else _PARTS
     rooms = [round(rows * part) for part in parts] + [rows]
-    too_small = [num_vertices >= room for room in rooms[:-1]]
+    too_small = [num_vertices > room for room in rooms[:-1]]
     choice = jnp.sum(jnp.stack(too_small), dtype=jnp.int32)
 
     def in_room(room):

@@ -106,6 +106,31 @@ def test_a_room_of_any_size_gives_the_same(monkeypatch, low, high, width, channe
         assert relative_error(ours, np.asarray(truth)) < 1e-5
 
 
+def test_many_channels_are_padded_and_come_out_as_if_they_were_few():
+    """17 channels, which are padded, and their derivatives, beside 9 and 8 of them."""
+    rng = np.random.default_rng(8)
+    features = rng.normal(size=(POINTS, 3)).astype(np.float32)
+    values, *moves = rng.normal(size=(3, POINTS, 17)).astype(np.float32)
+    move, cotangent = moves
+
+    def filter_all(features, values):
+        return filter_lattice(build_lattice(features), values)
+
+    def filter_in_two(features, values):
+        parts = jnp.split(values, [9], axis=1)
+        return jnp.concatenate([filter_all(features, part) for part in parts], axis=1)
+
+    def derivatives(function):
+        arguments = features, values
+        result, tangent = jax.jvp(function, arguments, (features[::-1], move))
+        _, transpose = jax.vjp(function, *arguments)
+        return result, tangent, *transpose(jnp.asarray(cotangent))
+
+    together, apart = derivatives(filter_all), derivatives(filter_in_two)
+    for ours, truth in zip(together, apart, strict=True):
+        assert relative_error(ours, np.asarray(truth)) < 1e-5
+
+
 @pytest.mark.parametrize(("channels", "narrow"), [(1, True), (2, True), (3, False)])
 def test_few_channels_have_less_of_a_choice(monkeypatch, channels, narrow):
     told = []

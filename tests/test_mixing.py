@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import DictLattice
 from test_filtering import MIXING, VALUES, relative_error
 from test_lattice import POINTS, features_of
 
@@ -15,6 +16,17 @@ def test_mixing_among_the_vertices_is_mixing_the_values():
     mixed = filter_lattice(lattice, VALUES, MIXING)
     assert mixed.shape == (POINTS, 2)
     assert relative_error(mixed, filter_lattice(lattice, VALUES @ MIXING.T)) < 1e-6
+
+
+@pytest.mark.parametrize(("channels", "mixed"), [(17, 2), (3, 17), (17, 21)])
+def test_channels_are_padded_before_and_after_they_are_mixed(channels, mixed):
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=(POINTS, channels)).astype(np.float32)
+    mixing = rng.normal(size=(mixed, channels)).astype(np.float32)
+    features = features_of("spread", 3)
+    ours = filter_lattice(build_lattice(features), values, mixing)
+    truth = DictLattice(features).filter(values) @ mixing.T
+    assert relative_error(ours, truth) < 1e-5
 
 
 def test_mixing_under_vmap_is_a_loop():
