@@ -71,8 +71,8 @@ def insert(table: HashTable, entries: jax.Array, wanted: jax.Array) -> HashTable
         slots, waiting, turn = state
         slot = _slot(hashes, turn, table.mask)
         free = waiting & (take(slots, slot) == _FREE)
-        there = jnp.where(free, slot, len(slots))
-        slots = slots.at[there].min(entries, mode="drop", wrap_negative_indices=False)
+        target = jnp.where(free, slot, len(slots))
+        slots = slots.at[target].min(entries, mode="drop", wrap_negative_indices=False)
         return slots, waiting & (take(slots, slot) != entries), turn + 1
 
     state = (table.slots, wanted, jnp.int32(0))

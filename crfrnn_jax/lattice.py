@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from crfrnn_jax import codes
 from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
-from crfrnn_jax.indexing import take, take_each
+from crfrnn_jax.indexing import put, put_back, take, take_each
 from crfrnn_jax.neighbours import (
     SortedEntries,
     find_neighbours,
@@ -38,7 +38,7 @@ class Entries(NamedTuple):
 
     Attributes:
       order: int32 [points], the points in the order of their vertices of remainder 0.
-        What is read in this order first is near at hand for other remainders, too.
+        Values copied into it lie close together for vertices of other remainders, too.
       places: int32 [d + 1, points], where in `order` the point of each entry stands.
       weights: float [d + 1, points], its barycentric weight. Carries no derivative.
       vertex_ids: int32 [d + 1, points], its vertex.
@@ -254,26 +254,13 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
 
 def _unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    return jnp.stack(list(map(_put_back, entries.vertex_ids, entries.points)))
+    of_remainders = zip(entries.vertex_ids, entries.points, strict=True)
+    return jnp.stack([put_back(*of_remainder) for of_remainder in of_remainders])
 
 
 def _inverse(order: jax.Array) -> jax.Array:
     """Where each number stands in an order of them: int32 [points]."""
-    return _put_back(jnp.arange(len(order), dtype=jnp.int32), order)
-
-
-def _put_back(array: jax.Array, order: jax.Array) -> jax.Array:
-    """Undoes array = unsorted[order]."""
-    return (
-        jnp.zeros_like(array)
-        .at[order]
-        .set(
-            array,
-            mode="promise_in_bounds",
-            unique_indices=True,
-            wrap_negative_indices=False,
-        )
-    )
+    return put_back(jnp.arange(len(order), dtype=jnp.int32), order)
 
 
 def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
@@ -286,7 +273,7 @@ def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
     most = piece_numbers(entry.size, capacity + 1)
     starts = jnp.full(most + 1, entry.size, jnp.int32)
     number = jnp.where(begins, piece, most + 1)
-    return starts.at[number].set(entry, mode="drop", wrap_negative_indices=False)
+    return put(starts, number, entry)
 
 
 def piece_numbers(entries: int, rows: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from crfrnn_jax import codes, hashing
-from crfrnn_jax.indexing import take, take_columns
+from crfrnn_jax.indexing import put, take
 from crfrnn_jax.simplex import Simplex
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
@@ -109,7 +109,7 @@ def is_free_of_collisions(
     d = num_remainders - 1
 
     def quotients_at(point, remainder):
-        at = jax.tree.map(lambda field: take_columns(field, point), simplex)
+        at = jax.tree.map(lambda field: take(field, point, axis=1), simplex)
         return codes.quotients(at, remainder)
 
     def same_vertex(of_remainder):
@@ -126,7 +126,7 @@ def is_free_of_collisions(
     def one_step_apart(axis):
         forward, inside, wrapped = axis
         steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        joined = take_columns(of_row, forward) == of_row + steps
+        joined = take(of_row, forward, axis=1) == of_row + steps
         return jnp.all(joined | (forward == none)[None])
 
     # Loops, of which one turn is compiled and not d + 1: this hardly ever runs, except
@@ -143,6 +143,4 @@ def _of_vertices(entries: SortedEntries, rows: int, of_entries: jax.Array) -> ja
     """Of each vertex what its first entry has, 0 where there is no vertex: [rows]."""
     vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
     nothing = jnp.zeros(rows, of_entries.dtype)
-    return nothing.at[vertex].set(
-        of_entries.reshape(-1), mode="drop", wrap_negative_indices=False
-    )
+    return put(nothing, vertex, of_entries.reshape(-1))
