@@ -28,7 +28,12 @@ from crfrnn_jax import (
     init_crf_params,
     spatial_features,
 )
-from crfrnn_jax.splat_blur_slice import blur, slice_vertices, splat
+from crfrnn_jax.splat_blur_slice import (
+    blur,
+    in_splat_order,
+    slice_vertices,
+    splat,
+)
 
 HEADER = ("stage", "ms", "MB", "GB/s", "of bandwidth")
 BANDWIDTH_FLOATS, BANDWIDTH_TURNS = 2**26, 10
@@ -108,20 +113,26 @@ def bandwidth_stage() -> Stage:
 
 
 def pass_stages(lattice: Lattice, values: jax.Array) -> dict[str, Stage]:
-    """Splat, blur and slice on the rows in use."""
+    """Order, splat, blur and slice on the rows in use; padding is moved, too."""
     rows = int(lattice.num_vertices)
     axes, entries = len(lattice.neighbours), lattice.vertex_ids.size
+    ordered = jax.jit(in_splat_order)
+    in_order = ordered(lattice, values)
     on_lattice = jax.jit(splat, static_argnums=1)
-    vertices = on_lattice(lattice, rows, values)
-    blurred = jax.jit(blur, static_argnums=1)
+    vertices = on_lattice(lattice, rows, in_order)
+    blurred = jax.jit(blur)
     sliced = jax.jit(slice_vertices, static_argnums=2)
     return {
+        "order": Stage(
+            partial(ordered, lattice, values),
+            2 * values.nbytes + 4 * len(values),
+        ),
         "splat": Stage(
-            partial(on_lattice, lattice, rows, values),
+            partial(on_lattice, lattice, rows, in_order),
             values.nbytes + 8 * entries + vertices.nbytes,
         ),
         "blur": Stage(
-            partial(blurred, lattice, rows, vertices),
+            partial(blurred, lattice, vertices),
             axes * (2 * vertices.nbytes + 8 * rows),
         ),
         "slice": Stage(

@@ -20,7 +20,9 @@ from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.rooms import with_room
 from crfrnn_jax.splat_blur_slice import (
     blur,
+    in_splat_order,
     mix,
+    mix_vertices,
     slice_gain,
     slice_vertices,
     splat,
@@ -111,19 +113,14 @@ def _filter_lattice(
 
 @jax.custom_jvp
 def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
-    return _linear(
-        lambda values: _with_room(_pass, lattice, values),
-        lambda cotangent: _with_room(partial(_pass, reverse=True), lattice, cotangent),
-        values,
-    )
+    return _pass(*_behind_barrier(lattice, values))
 
 
 @partial(_filter.defjvp, symbolic_zeros=True)
 def _filter_jvp(primals, tangents):
     """Linear in the values, quadratic in the weights, that splat and that slice.
 
-    Autodiff would keep the vertices for every choice of room, and could not reverse the
-    blur's loops, whose number of turns is traced.
+    Autodiff would keep the vertices of every axis, for every choice of room.
     """
     return _filter(*primals), _tangent_of_filter(*primals, *tangents)
 
@@ -133,7 +130,11 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
     of_weights = of_lattice.barycentric
     lattice = lattice._replace(barycentric=_differentiate_once(lattice.barycentric))
     if isinstance(of_weights, SymbolicZero):
-        return _filter(lattice, of_values)
+        return _linear(
+            partial(_pass, lattice),
+            partial(_pass, lattice, reverse=True),
+            of_values,
+        )
 
     if isinstance(of_values, SymbolicZero):
         of_values = jnp.zeros_like(values)
@@ -144,13 +145,11 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
 
     def tangent_of(side_by_side):
         of_values, of_weights = jnp.split(side_by_side, [channels], axis=1)
-        tangent = _with_room(_tangent, lattice, values, of_values, of_weights.T)
+        tangent = _tangent(lattice, values, of_values, of_weights.T)
         return jnp.concatenate([tangent, jnp.zeros_like(of_weights)], axis=1)
 
     def cotangents_of(cotangent):
-        of_values, of_weights = _with_room(
-            _cotangents, lattice, values, cotangent[:, :channels]
-        )
+        of_values, of_weights = _cotangents(lattice, values, cotangent[:, :channels])
         return jnp.concatenate([of_values, of_weights.T], axis=1)
 
     return _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
@@ -160,11 +159,7 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
 def _filter_and_mix(
     lattice: Lattice, values: jax.Array, mixing: jax.Array
 ) -> jax.Array:
-    # Behind a barrier nothing of it is known before `values` are. Else reverse mode
-    # through a loop with a fixed lattice would take what follows from the lattice alone
-    # out of the loop: arrays for every room.
-    barred = lax.optimization_barrier((lattice, values, mixing))
-    return _with_room(_pass, *barred)
+    return _pass(*_behind_barrier(lattice, values, mixing))
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)
@@ -175,18 +170,23 @@ def _filter_and_mix_jvp(primals, tangents):
     """
     lattice, values, mixing = primals
     of_lattice, of_values, of_mixing = tangents
-    mixed = _mix(values, mixing)
+    mixed = mix(values, mixing)
     of_mixed = jnp.zeros_like(mixed)
     if not isinstance(of_values, SymbolicZero):
-        of_mixed += _mix(of_values, mixing)
+        of_mixed += mix(of_values, mixing)
     if not isinstance(of_mixing, SymbolicZero):
-        of_mixed += _mix(values, of_mixing)
+        of_mixed += mix(values, of_mixing)
     tangent = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
     return _filter_and_mix(*primals), tangent
 
 
-def _mix(values: jax.Array, mixing: jax.Array) -> jax.Array:
-    return jnp.matmul(values, mixing.T, precision="highest")
+def _behind_barrier(*arguments: Any) -> tuple:
+    """The arguments, of which nothing is known before all of them are.
+
+    Else reverse mode through a loop with a fixed lattice would take what follows from
+    the lattice alone out of the loop: arrays for every room.
+    """
+    return lax.optimization_barrier(arguments)
 
 
 def _linear(
@@ -222,53 +222,93 @@ def _differentiate_once_jvp(primals, tangents):
     )
 
 
-def _with_room(
-    function: Callable[..., Any], lattice: Lattice, *arguments: jax.Array
-) -> Any:
-    """Calls function(rows, lattice, *arguments) with enough rows for all vertices.
+def _pass(
+    lattice: Lattice,
+    values: jax.Array,
+    mixing: jax.Array | None = None,
+    *,
+    reverse: bool = False,
+) -> jax.Array:
+    """The filter, or in reverse its transpose; mixed if `mixing` is given."""
 
-    The first of the arguments are the values, or those of their kind.
+    def in_room(rows, lattice, in_order, mixing):
+        vertices = splat(lattice, rows, in_order)
+        channels = in_order.shape[1]
+        if mixing is not None:
+            vertices = mix_vertices(vertices, mixing)
+            channels = len(mixing)
+        vertices = blur(lattice, vertices, reverse=reverse)
+        return slice_vertices(lattice, vertices, channels)
+
+    return _with_room(in_room, lattice, in_splat_order(lattice, values), mixing)
+
+
+def _tangent(
+    lattice: Lattice, values: jax.Array, of_values: jax.Array, of_weights: jax.Array
+) -> jax.Array:
+    """The filter's derivative along tangents of the values and of the weights."""
+
+    def in_room(rows, lattice, in_order, tangent_in_order, of_weights):
+        moved = with_weights(lattice, of_weights)
+        vertices = blur(lattice, splat(lattice, rows, in_order))
+        of_vertices = splat(lattice, rows, tangent_in_order)
+        of_vertices = blur(lattice, of_vertices + splat(moved, rows, in_order))
+        channels = in_order.shape[1]
+        by_weights = slice_vertices(moved, vertices, channels)
+        return by_weights + slice_vertices(lattice, of_vertices, channels)
+
+    in_order = in_splat_order(lattice, values)
+    tangent_in_order = in_splat_order(lattice, of_values)
+    return _with_room(in_room, lattice, in_order, tangent_in_order, of_weights)
+
+
+def _cotangents(
+    lattice: Lattice, values: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The transpose of `_tangent`: the cotangents of the values and of the weights."""
+
+    def in_room(rows, lattice, in_order, cotangent_in_order, values, cotangent):
+        vertices = blur(lattice, splat(lattice, rows, in_order))
+        back = splat(lattice, rows, cotangent_in_order)
+        back = blur(lattice, back, reverse=True)
+        channels = values.shape[1]
+
+        def of_weight(ids):
+            sliced = take_values(vertices, ids, channels)
+            back_sliced = take_values(back, ids, channels)
+            return jnp.sum(cotangent * sliced + values * back_sliced, axis=1)
+
+        of_weights = jnp.stack([of_weight(ids) for ids in lattice.vertex_ids])
+        of_values = slice_vertices(lattice, back, channels)
+        return of_values, slice_gain(lattice) * of_weights
+
+    in_order = in_splat_order(lattice, values)
+    cotangent_in_order = in_splat_order(lattice, cotangent)
+    return _with_room(in_room, lattice, in_order, cotangent_in_order, values, cotangent)
+
+
+def _with_room(
+    function: Callable[..., Any],
+    lattice: Lattice,
+    in_order: jax.Array,
+    *arguments: jax.Array | None,
+) -> Any:
+    """Calls function(rows, lattice, in_order, *arguments) with rows for all vertices.
+
+    Args:
+      function: as `with_room` has it.
+      lattice: the lattice.
+      in_order: values, or what has as many channels.
+      *arguments: more of them.
     """
     rows = lattice.neighbours.shape[2]
-    narrow = arguments[0].shape[1] <= _NARROW
+    narrow = in_order.shape[1] <= _NARROW
     return with_room(
-        function, rows, lattice.num_vertices, lattice, *arguments, narrow=narrow
+        function,
+        rows,
+        lattice.num_vertices,
+        lattice,
+        in_order,
+        *arguments,
+        narrow=narrow,
     )
-
-
-def _pass(rows, lattice, values, mixing=None, *, reverse=False):
-    """The filter, or in reverse its transpose; mixed if `mixing` is given."""
-    vertices = splat(lattice, rows, values)
-    channels = values.shape[1]
-    if mixing is not None:
-        vertices = mix(vertices, mixing)
-        channels = len(mixing)
-    vertices = blur(lattice, rows, vertices, reverse=reverse)
-    return slice_vertices(lattice, vertices, channels)
-
-
-def _tangent(rows, lattice, values, of_values, of_weights):
-    """The filter's derivative along tangents of the values and of the weights."""
-    moved = with_weights(lattice, of_weights)
-    vertices = blur(lattice, rows, splat(lattice, rows, values))
-    of_vertices = splat(lattice, rows, of_values) + splat(moved, rows, values)
-    of_vertices = blur(lattice, rows, of_vertices)
-    channels = values.shape[1]
-    by_weights = slice_vertices(moved, vertices, channels)
-    return by_weights + slice_vertices(lattice, of_vertices, channels)
-
-
-def _cotangents(rows, lattice, values, cotangent):
-    """The transpose of `_tangent`: the cotangents of the values and of the weights."""
-    vertices = blur(lattice, rows, splat(lattice, rows, values))
-    back = blur(lattice, rows, splat(lattice, rows, cotangent), reverse=True)
-    channels = values.shape[1]
-
-    def of_weight(ids):
-        sliced = take_values(vertices, ids, channels)
-        back_sliced = take_values(back, ids, channels)
-        return jnp.sum(cotangent * sliced + values * back_sliced, axis=1)
-
-    of_weights = jnp.stack(list(map(of_weight, lattice.vertex_ids)))
-    of_values = slice_vertices(lattice, back, channels)
-    return of_values, slice_gain(lattice) * of_weights

@@ -1,7 +1,8 @@
-"""The three passes of the filter: from points to vertices, among those, and back.
+"""The passes of the filter: from points to vertices, among those, and back.
 
 Each works on the first `rows` rows of a lattice: it is for the caller to choose enough
-of them. Vertices have `padded` channels, of which those beyond the values' are 0.
+of them. Vertices have `padded_channels`, of which nothing reads those beyond the
+values' own: they are 0, or NaN where something infinite was mixed.
 """
 
 from collections.abc import Callable
@@ -11,101 +12,119 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.indexing import take
+from crfrnn_jax.indexing import add, take
 from crfrnn_jax.lattice import PIECE, Lattice, piece_numbers
 from crfrnn_jax.simplex import sum_rows
 
-# Channels that a CPU computes at once, and the least for which their padding pays.
+# Channels that a CPU computes at once, and the most that are left as they are.
 _LANES = 8
 _FEW = 16
 
 
-def padded(channels: int) -> int:
+def padded_channels(channels: int) -> int:
     """Channels of the vertices: whole vectors of a CPU, but for few channels."""
     return channels if channels <= _FEW else -(-channels // _LANES) * _LANES
 
 
-def splat(lattice: Lattice, rows: int, values: jax.Array) -> jax.Array:
-    """Adds the values [points, channels] to each point's vertices: [rows, padded]."""
-    channels = values.shape[1]
-    entries = lattice.entries.places.size
-    places_of, weights_of, vertex_of = (
-        field.reshape(-1) for field in lattice.entries[1:]
-    )
-    values = _in_memory(lattice, partial(take, ids=lattice.entries.order), values)
-    starts = lattice.piece_starts[: piece_numbers(entries, rows) + 1]
-    start, following = starts[:-1], starts[1:]
-    # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
-    multiple = (start // PIECE + 1) * PIECE
-    last = jnp.minimum(following, multiple) - 1
-    # A piece's last entry takes the places that are left in it, and divides its weight
-    # between them: places of weight 0 would make NaN of what is infinite.
-    part_of_last = 1 / (PIECE - (last - start)).astype(values.dtype)
+def in_splat_order(lattice: Lattice, values: jax.Array) -> jax.Array:
+    """Values [points, channels] in the order in which `splat` reads them.
+
+    On a CPU they have to be in memory before it does, as what enters a condition is:
+    XLA would fuse this into the splat, whose reads would wait for the caches.
+    """
+    return take(values, lattice.entries.order)
+
+
+def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:
+    """Adds points' values to their vertices: [rows, padded_channels].
+
+    Args:
+      lattice: the lattice.
+      rows: how many of its rows.
+      in_order: float [points, channels], from `in_splat_order`.
+    """
+    channels = in_order.shape[1]
+    places = lattice.entries.places.reshape(-1)
+    weights = lattice.entries.weights.reshape(-1)
+    first, last, vertex = _pieces(lattice, rows)
+    # A piece's last entry takes the slots that are left in it, and divides its weight
+    # between them: slots of weight 0 would make NaN of what is infinite.
+    part_of_last = 1 / (PIECE - (last - first)).astype(in_order.dtype)
 
     # XLA's CPU backend would gather the weights alone, into arrays of their own. This
     # one it never makes, and reads the weights where they are multiplied.
-    weights_of = jnp.broadcast_to(weights_of[:, None], (entries, channels))
+    wide_weights = jnp.broadcast_to(weights[:, None], (len(weights), channels))
 
     # A scatter of all the entries runs on one thread of a CPU, and longer than to
     # gather them by pieces; what is left to scatter are the pieces' sums.
-    def share(place):
-        entry = jnp.minimum(start + place, last)
+    def share(slot):
+        entry = jnp.minimum(first + slot, last)
         part = jnp.where(entry == last, part_of_last, 1)
-        weight = part[:, None] * take(weights_of, entry)
-        return weight * take(values, take(places_of, entry))
+        weight = part[:, None] * take(wide_weights, entry)
+        return weight * take(in_order, take(places, entry))
 
     sums = sum_rows(map(share, range(PIECE)))
-    vertex = take(vertex_of, jnp.minimum(start, entries - 1))
-    vertex = jnp.where(start < entries, vertex, rows)
-    nothing = jnp.zeros((rows, padded(channels)), values.dtype)
-    return nothing.at[vertex, :channels].add(
-        sums, mode="drop", wrap_negative_indices=False
-    )
+    nothing = jnp.zeros((rows, padded_channels(channels)), in_order.dtype)
+    return add(nothing, vertex, sums)
 
 
-def mix(vertices: jax.Array, mixing: jax.Array) -> jax.Array:
-    """Mixes the channels by [mixed, channels], the product with its transpose."""
-    padding = [(0, padded(size) - size) for size in mixing.shape]
-    return jnp.matmul(vertices, jnp.pad(mixing, padding).T, precision="highest")
+def _pieces(lattice: Lattice, rows: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each piece's first entry, its last, and its vertex: int32 [numbers].
+
+    A number that is no piece's has `rows` for a vertex.
+    """
+    vertex_ids = lattice.entries.vertex_ids.reshape(-1)
+    entries = len(vertex_ids)
+    starts = lattice.piece_starts[: piece_numbers(entries, rows) + 1]
+    first, following = starts[:-1], starts[1:]
+    # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
+    multiple = (first // PIECE + 1) * PIECE
+    last = jnp.minimum(following, multiple) - 1
+    vertex = take(vertex_ids, jnp.minimum(first, entries - 1))
+    return first, last, jnp.where(first < entries, vertex, rows)
 
 
-def blur(
-    lattice: Lattice, rows: int, vertices: jax.Array, *, reverse: bool = False
-) -> jax.Array:
-    """Blurs [rows, padded] with (1/4, 1/2, 1/4) along every axis.
+def mix(values: jax.Array, mixing: jax.Array) -> jax.Array:
+    """Mixes channels by [mixed, channels], the product with its transpose."""
+    return jnp.matmul(values, mixing.T, precision="highest")
+
+
+def mix_vertices(vertices: jax.Array, mixing: jax.Array) -> jax.Array:
+    """Mixes vertices' channels: [rows, padded_channels] of before and of after."""
+    padding = [(0, padded_channels(size) - size) for size in mixing.shape]
+    return mix(vertices, jnp.pad(mixing, padding))
+
+
+def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax.Array:
+    """Blurs [rows, padded_channels] with (1/4, 1/2, 1/4) along every axis.
 
     First to last, or last to first if `reverse`, which is the transpose.
     """
-    num_axes = len(lattice.neighbours)
+    num_axes, rows = len(lattice.neighbours), len(vertices)
     in_use = jnp.arange(rows, dtype=jnp.int32) < lattice.num_vertices
 
-    def blur_axis(turn, vertices):
+    def blur_axis(axis, vertices):
+        forward, backward = (
+            _take_if_any(lattice, vertices, ids)
+            for ids in lattice.neighbours[axis, :, :rows]
+        )
+        blurred = 0.25 * forward + 0.5 * vertices + 0.25 * backward
+        # The other rows are 0 anyway. But a loop over few channels that does little
+        # LLVM unrolls, and then it does not vectorise it; with this and the padding
+        # the loop over 17 to 24 channels is long enough.
+        return jnp.where(in_use[:, None], blurred, 0)
+
+    def blur_in_turn(turn, vertices):
         axis = num_axes - 1 - turn if reverse else turn
-
-        def neighbour(vertices, ids):
-            exists = ids < lattice.num_vertices
-            ids = jnp.minimum(ids, rows - 1)
-            return jnp.where(exists[:, None], take(vertices, ids), 0)
-
-        def blur_rows(vertices):
-            forward, backward = (
-                neighbour(vertices, ids) for ids in lattice.neighbours[axis, :, :rows]
-            )
-            blurred = 0.25 * forward + 0.5 * vertices + 0.25 * backward
-            # The other rows are 0 anyway. But a loop over few channels that does little
-            # LLVM unrolls, and then it does not vectorise it; with this and the padding
-            # the loop over 17 to 24 channels is long enough.
-            return jnp.where(in_use[:, None], blurred, 0)
-
-        return _in_memory(lattice, blur_rows, vertices)
+        return _in_memory(lattice, partial(blur_axis, axis), vertices)
 
     # Two axes a turn, so that the second is written where the first was read: XLA
     # copies what a loop carries from one buffer to another.
     def blur_two_axes(turn, vertices):
-        return blur_axis(2 * turn + 1, blur_axis(2 * turn, vertices))
+        return blur_in_turn(2 * turn + 1, blur_in_turn(2 * turn, vertices))
 
     vertices = lax.fori_loop(0, num_axes // 2, blur_two_axes, vertices)
-    return blur_axis(num_axes - 1, vertices) if num_axes % 2 else vertices
+    return blur_in_turn(num_axes - 1, vertices) if num_axes % 2 else vertices
 
 
 def slice_vertices(lattice: Lattice, vertices: jax.Array, channels: int) -> jax.Array:
@@ -129,6 +148,12 @@ def slice_gain(lattice: Lattice) -> float:
     return 1.0 / (1.0 + 2.0 ** (1 - len(lattice.barycentric)))
 
 
+def _take_if_any(lattice: Lattice, vertices: jax.Array, ids: jax.Array) -> jax.Array:
+    """The rows with the given numbers, 0 for a number that no vertex has."""
+    rows = take(vertices, jnp.minimum(ids, len(vertices) - 1))
+    return jnp.where((ids < lattice.num_vertices)[:, None], rows, 0)
+
+
 def _in_memory(
     lattice: Lattice, function: Callable[[jax.Array], jax.Array], argument: jax.Array
 ) -> jax.Array:
@@ -136,11 +161,14 @@ def _in_memory(
 
     XLA's CPU backend would fuse it into what reads it, and compute it anew for each
     index that is read. It does not fuse through a condition; this one always holds, but
-    XLA does not know.
+    XLA does not know. Under `vmap` over lattices it becomes a selection, and keeps
+    nothing apart.
     """
+    function = jax.jit(function)  # traced once for both platforms
 
     def in_memory(argument):
-        some = lattice.num_vertices > 0
+        # Behind a barrier, as the number may be a constant.
+        some = lax.optimization_barrier(lattice.num_vertices) > 0
         # Were it the argument that the other branch returns, XLA would copy the result.
         return lax.cond(some, function, jnp.zeros_like, argument)
 

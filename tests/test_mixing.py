@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import DictLattice
-from test_filtering import MIXING, VALUES, relative_error
+from test_filtering import VALUES, relative_error
 from test_lattice import POINTS, features_of
 
 from crfrnn_jax import build_lattice, filter_lattice
+
+MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
 
 
 def test_mixing_among_the_vertices_is_mixing_the_values():
@@ -27,6 +29,23 @@ def test_channels_are_padded_before_and_after_they_are_mixed(channels, mixed):
     ours = filter_lattice(build_lattice(features), values, mixing)
     truth = DictLattice(features).filter(values) @ mixing.T
     assert relative_error(ours, truth) < 1e-5
+
+
+@pytest.mark.parametrize(("channels", "mixed"), [(3, 2), (17, 19)])
+def test_what_is_infinite_is_mixed_into_infinities_where_it_lies(channels, mixed):
+    """Padding times infinity is NaN, which nothing may read."""
+    rng = np.random.default_rng(10)
+    features = features_of("spread", 3)
+    features[:100] += 1000
+    values = rng.normal(size=(POINTS, channels)).astype(np.float32)
+    mixing = rng.uniform(0.5, 1, size=(mixed, channels)).astype(np.float32)
+    lattice = build_lattice(features)
+    finite = filter_lattice(lattice, values, mixing)
+    values[17, 1] = np.inf
+    ours = np.asarray(filter_lattice(lattice, values, mixing))
+    assert np.isposinf(ours[17]).all()
+    assert not np.isnan(ours).any()
+    np.testing.assert_array_equal(ours[100:], finite[100:])
 
 
 def test_mixing_under_vmap_is_a_loop():
