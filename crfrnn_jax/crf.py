@@ -7,11 +7,14 @@ Signs, normalisation and the number of iterations are those of the authors' code
 it differs from the paper's text.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from crfrnn_jax.checks import (
     InputError,
@@ -31,6 +34,7 @@ from crfrnn_jax.iterations import (
     Normalisation,
     iterate,
 )
+from crfrnn_jax.kernel_filters import prepare_kernel
 from crfrnn_jax.kernels import (
     METHODS,
     SPATIAL_METHODS,
@@ -99,18 +103,18 @@ def crf_rnn(
 
     Differentiable with respect to the image, the logits, the parameters and the widths.
     Compiled once per shape, number of iterations and method: other widths, parameters
-    and images do not recompile.
+    and images do not recompile. The images of a batch are refined one after another.
 
     Args:
       image: [height, width, channels] in 0..255, any number of channels, any real
-        dtype.
+        dtype; or a batch of images, with an axis before.
       logits: float [height, width, labels], log-probabilities up to a constant per
-        pixel.
+        pixel; of a batch, with its axis before.
       params: parameters for the same number of labels, matrices [labels, labels], or
         [num_iterations, labels, labels] for iterations that do not share theirs.
       mask: bool [height, width], False where a pixel is padding: it neither sends nor
-        receives messages, counts in no normaliser, and keeps its logits. None is all
-        True.
+        receives messages, counts in no normaliser, and keeps its logits; of a batch,
+        with its axis before. None is all True.
       num_iterations: mean-field iterations, at least 0; 0 returns the logits. The
         authors train with 5 and test with 10.
       theta_alpha: width of the bilateral kernel in pixels, positive.
@@ -125,8 +129,8 @@ def crf_rnn(
       normalisation: "softmax" or "relu", as in `mean_field_step`.
 
     Returns:
-      Logits [height, width, labels] of the last iteration, not normalised; float32, or
-      in JAX's 64-bit mode float64 if the logits are.
+      Logits of the last iteration in the shape of those given, not normalised; float32,
+      or in JAX's 64-bit mode float64 if the logits are.
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
@@ -140,15 +144,17 @@ def crf_rnn(
       >>> refined.argmax(-1)[0].tolist()
       [0, 0, 0, 1, 1, 1]
     """
-    sizes = check_shape("image", image, "height width channels")
-    sizes = {axis: sizes[axis] for axis in ("height", "width")}
-    labels = check_shape("logits", logits, "height width labels", sizes)["labels"]
+    is_batch = getattr(image, "ndim", None) == 4
+    axes = "batch height width" if is_batch else "height width"
+    sizes = check_shape("image", image, f"{axes} channels")
+    sizes = {axis: sizes[axis] for axis in axes.split()}
+    labels = check_shape("logits", logits, f"{axes} labels", sizes)["labels"]
     check_floating("logits", logits)
     check_real("image", image)
     check_at_least("num_iterations", num_iterations, 0)
     _check_params(params, labels, num_iterations)
     if mask is not None:
-        check_mask("mask", mask, "height width", sizes)
+        check_mask("mask", mask, axes, sizes)
     thetas = (theta_alpha, theta_beta, theta_gamma)
     for name, theta in zip(("alpha", "beta", "gamma"), thetas, strict=True):
         check_positive(f"theta_{name}", theta)
@@ -197,21 +203,35 @@ def _crf_rnn(
 ):
     theta_alpha, theta_beta, theta_gamma = thetas
     spatial_method, method = methods
+    is_batch = jnp.ndim(logits) == 4
     spatial = spatial_kernel(
-        logits.shape[:2],
+        logits.shape[-3:-1],
         theta_gamma,
         origin=origin,
         weights=params.spatial_weights,
         method=spatial_method,
     )
-    bilateral = bilateral_kernel(
-        image,
-        theta_alpha,
-        theta_beta,
-        origin=origin,
-        weights=params.bilateral_weights,
-        method=method,
-    )
-    model = set_up(logits, (spatial, bilateral), params.compatibility, mask)
-    refined, _ = iterate(model, num_iterations, normalisation=normalisation)
-    return restore(model, refined, logits)
+    if is_batch and mask is None:  # the same for all images
+        features = jnp.asarray(
+            spatial.features, np.promote_types(logits.dtype, np.float32)
+        )
+        spatial = prepare_kernel(replace(spatial, features=features))
+
+    def refine(item):
+        image, logits, mask = item
+        bilateral = bilateral_kernel(
+            image,
+            theta_alpha,
+            theta_beta,
+            origin=origin,
+            weights=params.bilateral_weights,
+            method=method,
+        )
+        model = set_up(logits, (spatial, bilateral), params.compatibility, mask)
+        refined, _ = iterate(model, num_iterations, normalisation=normalisation)
+        return restore(model, refined, logits)
+
+    # Not vmap, which would compute every room for every image (`crfrnn_jax.rooms`) and
+    # not the one that its vertices ask for.
+    items = image, logits, mask
+    return lax.map(refine, items) if is_batch else refine(items)

@@ -113,7 +113,11 @@ def _filter_lattice(
 
 @jax.custom_jvp
 def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
-    return _pass(*_behind_barrier(lattice, values))
+    return _linear(
+        partial(_splat_blur_slice, lattice),
+        partial(_splat_blur_slice, lattice, reverse=True),
+        values,
+    )
 
 
 @partial(_filter.defjvp, symbolic_zeros=True)
@@ -130,11 +134,7 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
     of_weights = of_lattice.barycentric
     lattice = lattice._replace(barycentric=_differentiate_once(lattice.barycentric))
     if isinstance(of_weights, SymbolicZero):
-        return _linear(
-            partial(_pass, lattice),
-            partial(_pass, lattice, reverse=True),
-            of_values,
-        )
+        return _filter(lattice, of_values)
 
     if isinstance(of_values, SymbolicZero):
         of_values = jnp.zeros_like(values)
@@ -159,7 +159,11 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
 def _filter_and_mix(
     lattice: Lattice, values: jax.Array, mixing: jax.Array
 ) -> jax.Array:
-    return _pass(*_behind_barrier(lattice, values, mixing))
+    # Behind a barrier nothing of it is known before `values` are. Else reverse mode
+    # through a loop with a fixed lattice would take what follows from the lattice alone
+    # out of the loop: arrays for every room.
+    barred = lax.optimization_barrier((lattice, values, mixing))
+    return _splat_blur_slice(*barred)
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)
@@ -178,15 +182,6 @@ def _filter_and_mix_jvp(primals, tangents):
         of_mixed += mix(values, of_mixing)
     tangent = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
     return _filter_and_mix(*primals), tangent
-
-
-def _behind_barrier(*arguments: Any) -> tuple:
-    """The arguments, of which nothing is known before all of them are.
-
-    Else reverse mode through a loop with a fixed lattice would take what follows from
-    the lattice alone out of the loop: arrays for every room.
-    """
-    return lax.optimization_barrier(arguments)
 
 
 def _linear(
@@ -222,7 +217,7 @@ def _differentiate_once_jvp(primals, tangents):
     )
 
 
-def _pass(
+def _splat_blur_slice(
     lattice: Lattice,
     values: jax.Array,
     mixing: jax.Array | None = None,
@@ -240,7 +235,7 @@ def _pass(
         vertices = blur(lattice, vertices, reverse=reverse)
         return slice_vertices(lattice, vertices, channels)
 
-    return _with_room(in_room, lattice, in_splat_order(lattice, values), mixing)
+    return _in_least_room(in_room, lattice, in_splat_order(lattice, values), mixing)
 
 
 def _tangent(
@@ -251,15 +246,15 @@ def _tangent(
     def in_room(rows, lattice, in_order, tangent_in_order, of_weights):
         moved = with_weights(lattice, of_weights)
         vertices = blur(lattice, splat(lattice, rows, in_order))
-        of_vertices = splat(lattice, rows, tangent_in_order)
-        of_vertices = blur(lattice, of_vertices + splat(moved, rows, in_order))
+        by_values = splat(lattice, rows, tangent_in_order)
+        of_vertices = blur(lattice, by_values + splat(moved, rows, in_order))
         channels = in_order.shape[1]
         by_weights = slice_vertices(moved, vertices, channels)
         return by_weights + slice_vertices(lattice, of_vertices, channels)
 
     in_order = in_splat_order(lattice, values)
     tangent_in_order = in_splat_order(lattice, of_values)
-    return _with_room(in_room, lattice, in_order, tangent_in_order, of_weights)
+    return _in_least_room(in_room, lattice, in_order, tangent_in_order, of_weights)
 
 
 def _cotangents(
@@ -284,10 +279,12 @@ def _cotangents(
 
     in_order = in_splat_order(lattice, values)
     cotangent_in_order = in_splat_order(lattice, cotangent)
-    return _with_room(in_room, lattice, in_order, cotangent_in_order, values, cotangent)
+    return _in_least_room(
+        in_room, lattice, in_order, cotangent_in_order, values, cotangent
+    )
 
 
-def _with_room(
+def _in_least_room(
     function: Callable[..., Any],
     lattice: Lattice,
     in_order: jax.Array,
@@ -298,17 +295,10 @@ def _with_room(
     Args:
       function: as `with_room` has it.
       lattice: the lattice.
-      in_order: values, or what has as many channels.
+      in_order: values, whose channels say how wide the work is.
       *arguments: more of them.
     """
     rows = lattice.neighbours.shape[2]
     narrow = in_order.shape[1] <= _NARROW
-    return with_room(
-        function,
-        rows,
-        lattice.num_vertices,
-        lattice,
-        in_order,
-        *arguments,
-        narrow=narrow,
-    )
+    arguments = lattice, in_order, *arguments
+    return with_room(function, rows, lattice.num_vertices, *arguments, narrow=narrow)

@@ -13,9 +13,9 @@ _DROP = lax.GatherScatterMode.FILL_OR_DROP
 
 
 def take(array: jax.Array, ids: jax.Array, axis: int = 0) -> jax.Array:
-    """What the array holds at the given places of an axis, which theirs replace.
+    """What the array holds at the given places of an axis, as `jnp.take` has it.
 
-    All are to be in 0..size - 1: beyond, XLA takes the last.
+    All are to be in 0..size - 1; of others the result is some place's or other.
     """
     kept = (*range(axis), *range(axis + ids.ndim, ids.ndim + array.ndim - 1))
     numbers = lax.GatherDimensionNumbers(
@@ -60,10 +60,10 @@ def put_back(array: jax.Array, order: jax.Array) -> jax.Array:
 
 
 def add(array: jax.Array, ids: jax.Array, values: jax.Array) -> jax.Array:
-    """The array [rows, channels] with values [ids, few] added to the given rows.
+    """The array [rows, channels] with values added to the given rows.
 
-    To their first channels, where there are fewer values. Those of rows beyond the end
-    are dropped.
+    They are [ids, c], of c <= channels, and go to the first c. Those of rows beyond the
+    end are dropped.
     """
     numbers = _scatter_numbers(values)
     return lax.scatter_add(array, _as_starts(ids), values, numbers, mode=_DROP)

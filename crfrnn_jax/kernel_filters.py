@@ -241,5 +241,5 @@ def prepare_kernel(
 
 @jax.jit
 def _set_up(kernel, mask):
-    dtype = jnp.promote_types(jnp.asarray(kernel.features).dtype, jnp.float32)
+    dtype = np.promote_types(jnp.asarray(kernel.features).dtype, np.float32)
     return normalised_filter(kernel, dtype, mask)

@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from crfrnn_jax.checks import (
     InputError,
@@ -134,26 +133,20 @@ class CRFRNN(nn.Module):
             self._width(name) for name in ("theta_alpha", "theta_beta", "theta_gamma")
         )
 
-        def refine(item):
-            image, image_logits, image_mask = item
-            return crf_rnn(
-                image,
-                image_logits,
-                params,
-                mask=image_mask,
-                num_iterations=num_iterations,
-                theta_alpha=theta_alpha,
-                theta_beta=theta_beta,
-                theta_gamma=theta_gamma,
-                origin=origin,
-                method=self.method,
-                spatial_method=self.spatial_method,
-                normalisation=self.normalisation,
-            )
-
-        # One image after another, not vmap: that would compute every room for every
-        # image (`crfrnn_jax.rooms`), not the one which an image's vertices ask for.
-        return lax.map(refine, (images, jnp.asarray(logits), mask))
+        return crf_rnn(
+            images,
+            logits,
+            params,
+            mask=mask,
+            num_iterations=num_iterations,
+            theta_alpha=theta_alpha,
+            theta_beta=theta_beta,
+            theta_gamma=theta_gamma,
+            origin=origin,
+            method=self.method,
+            spatial_method=self.spatial_method,
+            normalisation=self.normalisation,
+        )
 
     def _weights(self, name: str, initial: float) -> jax.Array:
         """A kernel's weights as matrices, whatever the form of the parameter."""

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from crfrnn_jax.checks import (
@@ -49,7 +50,7 @@ def marginal_entropy(marginal_logits: jax.typing.ArrayLike) -> jax.Array:
 
 def q_log_q(logits: jax.Array) -> jax.Array:
     """Q log Q of a softmax, 0 where Q is."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(np.promote_types(logits.dtype, np.float32))
     log_q = jax.nn.log_softmax(logits)
     # Where a logit is -inf, as of a probability of 0: in the derivative, too.
     log_q = jnp.where(log_q == -jnp.inf, 0, log_q)

@@ -1,8 +1,8 @@
 """The passes of the filter: from points to vertices, among those, and back.
 
 Each works on the first `rows` rows of a lattice: it is for the caller to choose enough
-of them. Vertices have `padded_channels`, of which nothing reads those beyond the
-values' own: they are 0, or NaN where something infinite was mixed.
+of them. Vertices have `padded_channels`, of which those beyond the values' own are 0,
+or NaN once something infinite was mixed, and leave no trace in the others.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,9 @@ def padded_channels(channels: int) -> int:
 def in_splat_order(lattice: Lattice, values: jax.Array) -> jax.Array:
     """Values [points, channels] in the order in which `splat` reads them.
 
-    On a CPU they have to be in memory before it does, as what enters a condition is:
-    XLA would fuse this into the splat, whose reads would wait for the caches.
+    They are to be in memory before it does, as what is handed to a choice of rooms is:
+    XLA would fuse this into the splat, whose reads would wait for a CPU's caches. Those
+    hold the values of lattices so small that they have one room.
     """
     return take(values, lattice.entries.order)
 

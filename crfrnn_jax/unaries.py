@@ -58,7 +58,7 @@ def logits_from_probabilities(
     if not isinstance(probabilities, Tracer):
         check_probabilities(np.asarray(probabilities))
     probabilities = jnp.asarray(probabilities)
-    dtype = jnp.promote_types(probabilities.dtype, jnp.float32)
+    dtype = np.promote_types(probabilities.dtype, np.float32)
     return jnp.log(jnp.maximum(probabilities.astype(dtype), lowest))
 
 

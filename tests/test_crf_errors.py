@@ -34,6 +34,22 @@ from crfrnn_jax import (
             r"logits: expected shape \[height=6, width=7, labels\], got \[7, 6, 3\]",
         ),
         (
+            {"image": np.ones((2, HEIGHT, WIDTH, 3))},
+            r"logits: expected shape \[batch=2, height=6, .*labels\], got \[6, 7, 3\]",
+        ),
+        (
+            {"logits": np.ones((1, HEIGHT, WIDTH, LABELS))},
+            r"logits: expected shape \[height=6, width=7, .*, got \[1, 6, 7, 3\]",
+        ),
+        (
+            {
+                "image": np.ones((2, HEIGHT, WIDTH, 3)),
+                "logits": np.ones((2, HEIGHT, WIDTH, LABELS)),
+                "mask": np.ones((HEIGHT, WIDTH), bool),
+            },
+            r"mask: expected shape \[batch=2, height=6, width=7\], got \[6, 7\]",
+        ),
+        (
             {"logits": np.ones((HEIGHT, WIDTH, LABELS), int)},
             r"logits: expected floating-point values, got dtype int",
         ),

@@ -207,6 +207,16 @@ def test_nan_is_no_label_and_no_marginal_has_no_entropy():
     assert np.isnan(marginal_entropy(np.full((1, 3), -np.inf, np.float32))).all()
 
 
+def test_entropy_of_double_precision_keeps_it():
+    logits = np.array([[0.3, -0.2, 1.1]])
+    with jax.enable_x64(True):
+        entropy = marginal_entropy(logits)
+    assert entropy.dtype == np.float64
+    marginals = np.exp(logits) / np.exp(logits).sum()
+    truth = -(marginals * np.log(marginals)).sum()
+    np.testing.assert_allclose(entropy, [truth], rtol=1e-12)
+
+
 def test_labels_out_of_range_have_no_number():
     labels = np.array([0, 1, 2, 3, 0])
     assert np.isnan(labelling_energy(labels, LOGITS, KERNELS))

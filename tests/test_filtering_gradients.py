@@ -1,5 +1,7 @@
 """The filter's transpose and derivatives, in forward and in reverse mode."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,16 @@ def test_transpose_is_adjoint():
     np.testing.assert_allclose(
         np.vdot(filtered, other), np.vdot(VALUES, cotangent), rtol=1e-4
     )
+
+
+def test_filter_can_be_transposed_as_a_linear_function():
+    """As solvers do that know a function and not its derivative."""
+    features = features_of("spread", 3)
+    lattice = build_lattice(features)
+    transpose = jax.linear_transpose(partial(filter_lattice, lattice), VALUES)
+    (ours,) = transpose(jnp.asarray(VALUES))
+    truth = DictLattice(features).filter(VALUES, reverse=True)
+    assert relative_error(ours, truth) < 1e-5
 
 
 def test_filter_is_linear_and_its_own_derivative():

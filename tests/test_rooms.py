@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from oracles import DictLattice
 
 from crfrnn_jax import build_lattice, filter_lattice, rooms
@@ -78,3 +79,25 @@ def test_lattices_of_all_rooms_are_the_dictionarys(small_rooms, channels):
         np.testing.assert_allclose(filter_points(features), expected, atol=1e-5)
     # Side by side every room is computed, also those too small for an item.
     np.testing.assert_allclose(jax.vmap(filter_points)(batch), truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixing", [None, np.eye(3, dtype=np.float32)])
+def test_reverse_mode_through_a_loop_keeps_nothing_of_the_rooms(small_rooms, mixing):
+    """What follows from the lattice alone would else be taken out of the loop.
+
+    Hundreds of arrays, and not the few that are made of the arguments.
+    """
+    lattice = build_lattice(points_apart(5))
+
+    def loss(values):
+        def turn(current, _):
+            return jnp.tanh(filter_lattice(lattice, current, mixing)), None
+
+        last, _ = lax.scan(turn, values, length=2)
+        return jnp.sum(last)
+
+    traced = jax.make_jaxpr(jax.grad(loss))(np.ones((30, 3), np.float32))
+    equations = traced.jaxpr.eqns
+    names = [equation.primitive.name for equation in equations]
+    before = equations[: names.index("scan")]
+    assert sum(len(equation.outvars) for equation in before) < 10

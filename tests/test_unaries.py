@@ -72,6 +72,14 @@ def test_labels_of_eight_bits_do_not_wrap():
 LABELS = np.array([0, 1, 2])
 
 
+def test_double_precision_stays():
+    probabilities = np.array([[0.2, 0.3, 0.5]])
+    with jax.enable_x64(True):
+        logits = logits_from_probabilities(probabilities)
+    assert logits.dtype == np.float64
+    np.testing.assert_allclose(logits, np.log(probabilities), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
