@@ -300,5 +300,5 @@ def _in_least_room(
     """
     rows = lattice.neighbours.shape[2]
     narrow = in_order.shape[1] <= _NARROW
-    arguments = lattice, in_order, *arguments
-    return with_room(function, rows, lattice.num_vertices, *arguments, narrow=narrow)
+    given = lattice, in_order, *arguments
+    return with_room(function, rows, lattice.num_vertices, *given, narrow=narrow)
