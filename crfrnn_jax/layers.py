@@ -12,7 +12,6 @@ from crfrnn_jax.checks import (
     InputError,
     check_at_least,
     check_choice,
-    check_mask,
     check_positive,
     check_shape,
     shown,
@@ -113,8 +112,6 @@ class CRFRNN(nn.Module):
         check_at_least("num_iterations", self.num_iterations, 0)
         sizes = check_shape("images", images, "batch height width channels")
         del sizes["channels"]
-        if mask is not None:
-            check_mask("mask", mask, "batch height width", sizes)
         sizes["num_labels"] = self.num_labels
         check_shape("logits", logits, "batch height width num_labels", sizes)
         if num_iterations is None:
