@@ -1,11 +1,17 @@
 """Lattice vertices as integers that tell them apart and step along the axes.
 
-A vertex is its remainder and the quotients q of its first d coordinates by d + 1 (the
-last coordinate follows: they sum to zero). Its code is sum_i place_i q_i + remainder,
-so that a step to a neighbour adds a constant to the code. Where the quotients' ranges,
-times d + 1, multiply to less than 2^62, which they almost always do, the places are
-those of mixed digits and codes are exact. Otherwise they are fixed random numbers and
-the sum wraps around: a hash of 64 bits, whose collisions `build_lattice` looks for.
+A vertex is its remainder and the quotients of its last d coordinates by d + 1 (the
+first coordinate follows: they sum to zero). From the last coordinate to the second,
+subtracted from a number above all of them, these are its digits: its code is
+sum_i place_i digit_i + remainder, so that a step to a neighbour adds a constant to the
+code. Where the digits' ranges, times d + 1, multiply to less than 2^62, which they
+almost always do, the places are those of mixed digits and codes are exact. Otherwise
+they are fixed random numbers and the sum wraps around: a hash of 64 bits, whose
+collisions `build_lattice` looks for.
+
+The last coordinate is the last feature alone, and falls as that grows. So the vertices
+of a grid's positions, by their codes, follow its points row by row, upwards in memory;
+downwards a CPU would not fetch ahead, and takes twice as long to read.
 
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
@@ -21,37 +27,37 @@ from crfrnn_jax.simplex import Simplex, sum_rows
 
 
 class Digits(NamedTuple):
-    """Offsets and places of the quotients of a set of simplices.
+    """Offsets and places of the digits of a set of simplices.
 
     Attributes:
-      lowest: int64 [d], the least quotient of each coordinate, less a margin.
-      places: int64 [d], what each quotient is multiplied by.
+      highest: int64 [d], from which each coordinate's quotient is subtracted.
+      places: int64 [d], what each digit is multiplied by.
       exact: bool scalar, whether no two vertices can have the same code.
     """
 
-    lowest: jax.Array
+    highest: jax.Array
     places: jax.Array
     exact: jax.Array
 
 
 def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
-    """The quotients' places, with room for the neighbours of every vertex.
+    """The digits' places, with room for the neighbours of every vertex.
 
     A vertex's quotient is its simplex's `base` or one less; a neighbour's differs from
-    it by at most one. So a step never carries from one quotient into another.
+    it by at most one. So a step never carries from one digit into another.
 
     Args:
       lowest: int64 [d + 1], no more than the least `base` of each coordinate.
       highest: int64 [d + 1], no less than the greatest.
     """
     num_remainders = len(lowest)
-    lowest = lowest[:-1] - 2
-    extent = highest[:-1] + 2 - lowest
+    lowest, highest = lowest[:0:-1] - 2, highest[:0:-1] + 1
+    extent = highest + 1 - lowest
     exact = num_remainders * jnp.prod(extent.astype(jnp.float64)) < 2.0**62
     lower_digits = jnp.append(extent[1:], num_remainders)
     mixed = jnp.cumprod(lower_digits[::-1])[::-1]
     places = jnp.where(exact, mixed, hash_places(len(extent)))
-    return Digits(lowest, places, exact)
+    return Digits(highest, places, exact)
 
 
 def hash_places(d: int) -> np.ndarray:
@@ -60,15 +66,15 @@ def hash_places(d: int) -> np.ndarray:
 
 
 def quotients(simplex: Simplex, remainder: jax.Array) -> jax.Array:
-    """Quotients of one vertex of each simplex: int64 [d, points].
+    """Quotients of one vertex of each simplex, last first: int64 [d, points].
 
     Args:
       simplex: the simplices.
       remainder: int32 scalar or [points], the vertex's remainder.
     """
     d = len(simplex.rank) - 1
-    below = _is_below(simplex.rank[:d], remainder.reshape(1, -1), d)
-    return simplex.base[:d] - below.astype(jnp.int64)
+    below = _is_below(simplex.rank[:0:-1], remainder.reshape(1, -1), d)
+    return simplex.base[:0:-1] - below.astype(jnp.int64)
 
 
 def _is_below(rank: jax.Array, remainder: jax.Array, d: int) -> jax.Array:
@@ -82,28 +88,28 @@ def _is_below(rank: jax.Array, remainder: jax.Array, d: int) -> jax.Array:
 
 def encode(simplex: Simplex, digits: Digits) -> jax.Array:
     """Codes of every simplex's vertices: int64 [d + 1 (remainders), points]."""
-    d = len(digits.lowest)
+    d = len(digits.highest)
     of_base = sum_rows(
-        (simplex.base[i] - digits.lowest[i]) * digits.places[i] for i in range(d)
+        (digits.highest[i] - simplex.base[d - i]) * digits.places[i] for i in range(d)
     )
 
     # A loop, and rows by their numbers, for the reasons that `simplex` gives.
     def encode_remainder(remainder):
-        below = [_is_below(simplex.rank[i], remainder, d) for i in range(d)]
+        below = [_is_below(simplex.rank[d - i], remainder, d) for i in range(d)]
         lower = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
-        return of_base - lower + remainder.astype(jnp.int64)
+        return of_base + lower + remainder.astype(jnp.int64)
 
     return lax.map(encode_remainder, jnp.arange(d + 1, dtype=jnp.int32))
 
 
-def step_digits(d: int) -> np.ndarray:
-    """What a step along each axis adds to the quotients: int64 [2, d + 1 (axes), d].
+def step_quotients(d: int) -> np.ndarray:
+    """What a step along each axis adds to `quotients`: int64 [2, d + 1 (axes), d].
 
     A step along axis j adds d to coordinate j and takes 1 from the others. It lowers
     the remainder by one and raises quotient j (first row); from remainder 0 it comes to
     remainder d and lowers every quotient but the j-th (second row).
     """
-    own = np.eye(d + 1, d, dtype=np.int64)
+    own = np.eye(d + 1, dtype=np.int64)[:, :0:-1]
     return np.stack([own, own - 1])
 
 
@@ -113,5 +119,5 @@ def axis_steps(places: jax.Array) -> jax.Array:
     From a remainder above 0 (first row), and from remainder 0 (second row).
     """
     d = len(places)
-    of_digits = jnp.sum(step_digits(d) * places[None, None], axis=-1)
+    of_digits = jnp.sum(-step_quotients(d) * places[None, None], axis=-1)
     return of_digits + np.array([-1, d])[:, None]

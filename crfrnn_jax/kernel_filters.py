@@ -134,7 +134,9 @@ def _unnormalised(
     features = features / (widths if widths.ndim == 0 else widths[None])
     if kernel.method == "exact":
         return Partial(_mix_and_filter, Partial(exact_filter, features))
-    filter_values = Partial(filter_lattice, build_lattice(features))
+    is_grid = kernel.grid is not None and len(kernel.grid) == d
+    lattice = build_lattice(features, is_grid=is_grid)
+    filter_values = Partial(filter_lattice, lattice)
     if kernel.normalisation != "none":
         return filter_values
     # The factor by which `filter_lattice` falls short, which else cancels.

@@ -134,7 +134,7 @@ def is_free_of_collisions(
     remainders = jnp.arange(num_remainders, dtype=jnp.int32)
     shared = lax.map(same_vertex, (remainders, entries.points, entries.is_first))
     joined = lax.map(
-        one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_digits(d)))
+        one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_quotients(d)))
     )
     return jnp.all(shared) & jnp.all(joined)
 

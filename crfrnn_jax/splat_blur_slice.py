@@ -33,7 +33,8 @@ def in_splat_order(lattice: Lattice, values: jax.Array) -> jax.Array:
     XLA would fuse this into the splat, whose reads would wait for a CPU's caches. Those
     hold the values of lattices so small that they have one room.
     """
-    return take(values, lattice.entries.order)
+    order = lattice.entries.order
+    return values if order is None else take(values, order)
 
 
 def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:

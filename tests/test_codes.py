@@ -74,14 +74,14 @@ def test_a_step_along_an_axis_adds_to_the_code(coded):
 def test_digits_leave_room_for_a_step_to_either_side(cloud):
     """A digit in 0..extent - 1 of each place, so that no two sums are the same."""
     simplex, vertices, bases = cloud
-    lowest, places, _ = (np.asarray(x) for x in codes.digits_of(*bases))
+    highest, places, _ = (np.asarray(x) for x in codes.digits_of(*bases))
     assert places[-1] == len(simplex.base)  # the remainder's, the last digit's, extent
     extents = np.array([np.inf, *(places[:-1] / places[1:])])
     for vertex in (v for of_remainder in vertices for v in of_remainder):
         for near in [vertex] + [
             step(vertex, axis, sign) for axis in range(len(vertex)) for sign in (1, -1)
         ]:
-            digit = np.floor_divide(near[:-1], len(near)) - lowest
+            digit = highest - np.floor_divide(near[:0:-1], len(near))
             assert (digit >= 0).all()
             assert (digit < extents).all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracles import DictLattice
 
-from crfrnn_jax import build_lattice, codes, filter_lattice
+from crfrnn_jax import build_lattice, codes, filter_lattice, position_features
 from crfrnn_jax import lattice as lattice_module
 from crfrnn_jax.simplex import elevation_matrix
 
@@ -150,6 +150,30 @@ def test_one_point_makes_a_simplex():
     lattice = build_lattice(features)
     assert int(lattice.num_vertices) == 4
     assert_same_lattice(lattice, DictLattice(features))
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_a_grid_has_the_lattice_of_its_points_and_reads_them_as_they_come(d):
+    features = position_features((5, 6, 7)[:d]) / 1.7
+    lattice = build_lattice(features)
+    of_grid = build_lattice(features, is_grid=True)
+    assert of_grid.entries.order is None
+    places = lattice.entries.order[lattice.entries.places]
+    entries = lattice.entries._replace(order=None, places=places)
+    expected = lattice._replace(entries=entries)
+    jax.tree.map(np.testing.assert_array_equal, of_grid, expected)
+
+
+@pytest.mark.parametrize("shape", [(300,), (60, 80), (20, 15, 24)])
+def test_vertices_of_a_grid_follow_its_points_upwards(shape):
+    """Never further back than the two vertices that one row of them may span."""
+    width = 3.0
+    lattice = build_lattice(position_features(shape) / width, is_grid=True)
+    d = len(shape)
+    between_vertices = (d + 1) * width / -elevation_matrix(d)[d, d - 1]
+    for points in np.asarray(lattice.entries.places):
+        row = np.unravel_index(points, shape)[0]
+        assert (np.maximum.accumulate(row) - row).max() < 2 * between_vertices
 
 
 def test_barycentric_weights_interpolate():
