@@ -7,7 +7,6 @@ transpose is the same filter with the axes in reverse order.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +16,21 @@ from jax.custom_derivatives import SymbolicZero
 
 from crfrnn_jax.checks import InputError, check_floating, check_shape
 from crfrnn_jax.lattice import Lattice, with_weights
-from crfrnn_jax.rooms import with_room
-from crfrnn_jax.splat_blur_slice import (
-    blur,
-    in_splat_order,
-    mix,
-    mix_vertices,
-    slice_gain,
-    slice_vertices,
-    splat,
-    take_values,
+from crfrnn_jax.room_filters import (
+    cotangents,
+    divide_and_subtract,
+    splat_blur_slice,
+    tangent,
 )
-
-# Work on so few channels, as a normaliser's one, has a choice of fewer rooms.
-_NARROW = 2
+from crfrnn_jax.splat_blur_slice import mix
 
 
 def filter_lattice(
     lattice: Lattice,
     values: jax.typing.ArrayLike,
     mixing: jax.typing.ArrayLike | None = None,
+    divisor: jax.typing.ArrayLike | None = None,
+    minuend: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     """Filters values with the Gaussian kernel of the lattice's features.
 
@@ -59,12 +53,16 @@ def filter_lattice(
       mixing: finite float [mixed, channels]; if given, the result is that of values
         @ mixing.T. Faster than to mix before, as it is done among the vertices, of
         which there mostly are fewer than points.
+      divisor: float [points, 1]; if given, by what the result is divided then.
+      minuend: float [points, channels], or [points, mixed]; if given, from what the
+        result is subtracted then. With `mixing` both are faster than afterwards, as
+        each point's result is not stored before.
 
     Returns:
       [points, channels], or [points, mixed], in the dtype of `values`.
 
     Raises:
-      ValueError: `lattice` is none, or `values` or `mixing` has the wrong rank, size or
+      ValueError: `lattice` is none, or one of the arrays has the wrong rank, size or
         dtype.
       NotImplementedError: a second derivative by the features is asked for.
 
@@ -90,32 +88,46 @@ def filter_lattice(
     sizes = check_shape("values", values, "points channels", {"points": points})
     check_floating("values", values)
     if mixing is not None:
-        sizes = {"channels": sizes["channels"]}
-        check_shape("mixing", mixing, "mixed channels", sizes)
+        of_channels = {"channels": sizes["channels"]}
+        sizes |= check_shape("mixing", mixing, "mixed channels", of_channels)
         check_floating("mixing", mixing)
-    return _filter_lattice(lattice, values, mixing)
+    if divisor is not None:
+        check_shape("divisor", divisor, "points one", {"points": points, "one": 1})
+        check_floating("divisor", divisor)
+    if minuend is not None:
+        axes = "points channels" if mixing is None else "points mixed"
+        check_shape("minuend", minuend, axes, {a: sizes[a] for a in axes.split()})
+        check_floating("minuend", minuend)
+    return _filter_lattice(lattice, values, mixing, divisor, minuend)
 
 
 @jax.jit
 def _filter_lattice(
-    lattice: Lattice, values: jax.Array, mixing: jax.Array | None = None
+    lattice: Lattice,
+    values: jax.Array,
+    mixing: jax.Array | None = None,
+    divisor: jax.Array | None = None,
+    minuend: jax.Array | None = None,
 ) -> jax.Array:
     # Sums over thousands of points would stop growing in a half-precision mantissa.
     dtype = np.promote_types(values.dtype, np.float32)
     if lattice.barycentric.dtype != dtype:
         lattice = with_weights(lattice, lattice.barycentric.astype(dtype))
+    arguments = values, mixing, divisor, minuend
+    wide = jax.tree.map(lambda argument: argument.astype(dtype), arguments)
     if mixing is None:
-        filtered = _filter(lattice, values.astype(dtype))
+        filtered = _filter(lattice, wide[0])
+        filtered = divide_and_subtract(filtered, *wide[2:])
     else:
-        filtered = _filter_and_mix(lattice, values.astype(dtype), mixing.astype(dtype))
+        filtered = _filter_and_mix(lattice, *wide)
     return filtered.astype(values.dtype)
 
 
 @jax.custom_jvp
 def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
     return _linear(
-        partial(_splat_blur_slice, lattice),
-        partial(_splat_blur_slice, lattice, reverse=True),
+        partial(splat_blur_slice, lattice),
+        partial(splat_blur_slice, lattice, reverse=True),
         values,
     )
 
@@ -145,11 +157,11 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
 
     def tangent_of(side_by_side):
         of_values, of_weights = jnp.split(side_by_side, [channels], axis=1)
-        tangent = _tangent(lattice, values, of_values, of_weights.T)
-        return jnp.concatenate([tangent, jnp.zeros_like(of_weights)], axis=1)
+        moved = tangent(lattice, values, of_values, of_weights.T)
+        return jnp.concatenate([moved, jnp.zeros_like(of_weights)], axis=1)
 
     def cotangents_of(cotangent):
-        of_values, of_weights = _cotangents(lattice, values, cotangent[:, :channels])
+        of_values, of_weights = cotangents(lattice, values, cotangent[:, :channels])
         return jnp.concatenate([of_values, of_weights.T], axis=1)
 
     return _linear(tangent_of, cotangents_of, side_by_side)[:, :channels]
@@ -157,13 +169,17 @@ def _tangent_of_filter(lattice, values, of_lattice, of_values):
 
 @jax.custom_jvp
 def _filter_and_mix(
-    lattice: Lattice, values: jax.Array, mixing: jax.Array
+    lattice: Lattice,
+    values: jax.Array,
+    mixing: jax.Array,
+    divisor: jax.Array | None,
+    minuend: jax.Array | None,
 ) -> jax.Array:
     # Behind a barrier nothing of it is known before `values` are. Else reverse mode
     # through a loop with a fixed lattice would take what follows from the lattice alone
     # out of the loop: arrays for every room.
-    barred = lax.optimization_barrier((lattice, values, mixing))
-    return _splat_blur_slice(*barred)
+    lattice, values, mixing = lax.optimization_barrier((lattice, values, mixing))
+    return splat_blur_slice(lattice, values, mixing, divisor, minuend)
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)
@@ -172,16 +188,24 @@ def _filter_and_mix_jvp(primals, tangents):
 
     Were they mixed after, it would have to keep what is filtered.
     """
-    lattice, values, mixing = primals
-    of_lattice, of_values, of_mixing = tangents
+    lattice, values, mixing, divisor, minuend = primals
+    of_lattice, of_values, of_mixing, of_divisor, of_minuend = tangents
     mixed = mix(values, mixing)
     of_mixed = jnp.zeros_like(mixed)
     if not isinstance(of_values, SymbolicZero):
         of_mixed += mix(of_values, mixing)
     if not isinstance(of_mixing, SymbolicZero):
         of_mixed += mix(values, of_mixing)
-    tangent = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
-    return _filter_and_mix(*primals), tangent
+    moved = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
+    if divisor is None or isinstance(of_divisor, SymbolicZero):
+        result = _filter_and_mix(*primals)
+    else:
+        quotient = _filter_and_mix(lattice, values, mixing, divisor, None)
+        result = divide_and_subtract(quotient, None, minuend)
+        moved -= quotient * of_divisor
+    if isinstance(of_minuend, SymbolicZero):
+        of_minuend = jnp.zeros_like(minuend)
+    return result, divide_and_subtract(moved, divisor, of_minuend)
 
 
 def _linear(
@@ -215,90 +239,3 @@ def _differentiate_once_jvp(primals, tangents):
         "filter_lattice: second derivatives in which the features take part are not "
         "implemented"
     )
-
-
-def _splat_blur_slice(
-    lattice: Lattice,
-    values: jax.Array,
-    mixing: jax.Array | None = None,
-    *,
-    reverse: bool = False,
-) -> jax.Array:
-    """The filter, or in reverse its transpose; mixed if `mixing` is given."""
-
-    def in_room(rows, lattice, in_order, mixing):
-        vertices = splat(lattice, rows, in_order)
-        channels = in_order.shape[1]
-        if mixing is not None:
-            vertices = mix_vertices(vertices, mixing)
-            channels = len(mixing)
-        vertices = blur(lattice, vertices, reverse=reverse)
-        return slice_vertices(lattice, vertices, channels)
-
-    return _in_least_room(in_room, lattice, in_splat_order(lattice, values), mixing)
-
-
-def _tangent(
-    lattice: Lattice, values: jax.Array, of_values: jax.Array, of_weights: jax.Array
-) -> jax.Array:
-    """The filter's derivative along tangents of the values and of the weights."""
-
-    def in_room(rows, lattice, in_order, tangent_in_order, of_weights):
-        moved = with_weights(lattice, of_weights)
-        vertices = blur(lattice, splat(lattice, rows, in_order))
-        by_values = splat(lattice, rows, tangent_in_order)
-        of_vertices = blur(lattice, by_values + splat(moved, rows, in_order))
-        channels = in_order.shape[1]
-        by_weights = slice_vertices(moved, vertices, channels)
-        return by_weights + slice_vertices(lattice, of_vertices, channels)
-
-    in_order = in_splat_order(lattice, values)
-    tangent_in_order = in_splat_order(lattice, of_values)
-    return _in_least_room(in_room, lattice, in_order, tangent_in_order, of_weights)
-
-
-def _cotangents(
-    lattice: Lattice, values: jax.Array, cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The transpose of `_tangent`: the cotangents of the values and of the weights."""
-
-    def in_room(rows, lattice, in_order, cotangent_in_order, values, cotangent):
-        vertices = blur(lattice, splat(lattice, rows, in_order))
-        back = splat(lattice, rows, cotangent_in_order)
-        back = blur(lattice, back, reverse=True)
-        channels = values.shape[1]
-
-        def of_weight(ids):
-            sliced = take_values(vertices, ids, channels)
-            back_sliced = take_values(back, ids, channels)
-            return jnp.sum(cotangent * sliced + values * back_sliced, axis=1)
-
-        of_weights = jnp.stack([of_weight(ids) for ids in lattice.vertex_ids])
-        of_values = slice_vertices(lattice, back, channels)
-        return of_values, slice_gain(lattice) * of_weights
-
-    in_order = in_splat_order(lattice, values)
-    cotangent_in_order = in_splat_order(lattice, cotangent)
-    return _in_least_room(
-        in_room, lattice, in_order, cotangent_in_order, values, cotangent
-    )
-
-
-def _in_least_room(
-    function: Callable[..., Any],
-    lattice: Lattice,
-    in_order: jax.Array,
-    *arguments: jax.Array | None,
-) -> Any:
-    """Calls function(rows, lattice, in_order, *arguments) with rows for all vertices.
-
-    Args:
-      function: as `with_room` has it.
-      lattice: the lattice.
-      in_order: values, whose channels say how wide the work is.
-      *arguments: more of them.
-    """
-    rows = lattice.neighbours.shape[2]
-    narrow = in_order.shape[1] <= _NARROW
-    given = lattice, in_order, *arguments
-    return with_room(function, rows, lattice.num_vertices, *given, narrow=narrow)

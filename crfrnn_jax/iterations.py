@@ -78,9 +78,9 @@ def mean_field_step(
     marginals = _softmax(current) if normalisation == "softmax" else _relu(current)
     # The filters act on each label alone, so labels may be mixed within them, by the
     # weights and the compatibility at once.
-    updated = unary
+    updated = unary.astype(np.promote_types(unary.dtype, current.dtype))
     for filter_values, mixing in zip(filters, mixings, strict=True):
-        updated = updated - filter_values(marginals, mixing)
+        updated = filter_values(marginals, mixing, updated)
     return updated
 
 

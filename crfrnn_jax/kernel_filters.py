@@ -1,5 +1,6 @@
 """The normalised filters that pass the messages of kernels, and kernels with theirs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,19 +24,25 @@ from crfrnn_jax.kernels import (
     coordinates,
 )
 from crfrnn_jax.lattice import build_lattice
+from crfrnn_jax.room_filters import divide_and_subtract
 
 
 class Filter(Protocol):
     """A linear filter of each channel alone, between points."""
 
     def __call__(
-        self, values: jax.Array, mixing: jax.Array | None = None, /
+        self,
+        values: jax.Array,
+        mixing: jax.Array | None = None,
+        minuend: jax.Array | None = None,
+        /,
     ) -> jax.Array:
         """Filters values [points, channels] @ mixing.T, or the values themselves.
 
         Args:
           values: float [points, channels].
           mixing: float [mixed, channels] or None.
+          minuend: float in the result's shape, from which it is subtracted, or None.
 
         Returns:
           float [points, mixed] or [points, channels].
@@ -63,9 +70,9 @@ def normalised_filter(
         those of the grid. None is all True.
 
     Returns:
-      A function of values [points, channels], and of a matrix [mixed, channels] by
-      which it mixes them if it is given. It is a pytree of arrays as well, and may go
-      through `jit`.
+      A function of values [points, channels], of a matrix [mixed, channels] by which
+      it mixes them if it is given, and of an array from which it subtracts the result
+      if that is given. It is a pytree of arrays as well, and may go through `jit`.
 
     Raises:
       ValueError: the kernel or the mask is wrong, naming the field.
@@ -93,22 +100,29 @@ def normalised_filter(
             before = sums
         else:
             after = sums
+    elif kernel.method == "lattice":
+        # The factor by which `filter_lattice` falls short, which else cancels.
+        after = jnp.full((points, 1), 2.0 ** -(features.shape[1] + 1), dtype)
     return Partial(_filter_normalised, mask, before, after, unnormalised)
 
 
-def _filter_normalised(mask, before, after, unnormalised, values, mixing=None):
+def _filter_normalised(
+    mask, before, after, unnormalised, values, mixing=None, minuend=None
+):
     """Sums between valid points, divided by what is given before and after."""
     values = _valid(mask, values)
     if before is not None:
         values = values / before
-    filtered = unnormalised(values, mixing)
-    if after is not None:
-        filtered = filtered / after
-    return _valid(mask, filtered)
+    filtered = unnormalised(values, mixing, after, minuend)
+    return _valid(mask, filtered, minuend)
 
 
-def _valid(mask: jax.Array | None, values: jax.Array) -> jax.Array:
-    return values if mask is None else jnp.where(mask, values, 0)
+def _valid(
+    mask: jax.Array | None, values: jax.Array, others: jax.Array | None = None
+) -> jax.Array:
+    if mask is None:
+        return values
+    return jnp.where(mask, values, 0 if others is None else others)
 
 
 def _unnormalised(
@@ -116,8 +130,12 @@ def _unnormalised(
     features: jax.Array,
     widths: jax.Array,
     mask: jax.Array | None,
-) -> Filter:
-    """The sums over all points, those of a mask with features that do no harm."""
+) -> Callable[..., jax.Array]:
+    """The sums over all points, those of a mask with features that do no harm.
+
+    A function of the values and, as far as they are given, of the mixing, the divisor
+    and the minuend of `filter_lattice`.
+    """
     d = features.shape[1]
     if kernel.method == "separable":
         assert kernel.grid is not None  # by check_kernel
@@ -136,14 +154,10 @@ def _unnormalised(
         return Partial(_mix_and_filter, Partial(exact_filter, features))
     is_grid = kernel.grid is not None and len(kernel.grid) == d
     lattice = build_lattice(features, is_grid=is_grid)
-    filter_values = Partial(filter_lattice, lattice)
-    if kernel.normalisation != "none":
-        return filter_values
-    # The factor by which `filter_lattice` falls short, which else cancels.
-    return Partial(_filter_scaled, 2.0 ** (d + 1), filter_values)
+    return Partial(filter_lattice, lattice)
 
 
-def _mix_and_filter(filter_values, values, mixing=None):
+def _mix_and_filter(filter_values, values, mixing=None, divisor=None, minuend=None):
     sizes = check_shape("values", values, "points channels")
     check_floating("values", values)
     if mixing is not None:
@@ -151,11 +165,7 @@ def _mix_and_filter(filter_values, values, mixing=None):
         check_shape("mixing", mixing, "mixed channels", sizes)
         check_floating("mixing", mixing)
         values = jnp.matmul(values, mixing.T, precision="highest")
-    return filter_values(values)
-
-
-def _filter_scaled(scale, filter_values, values, mixing=None):
-    return scale * filter_values(values, mixing)
+    return divide_and_subtract(filter_values(values), divisor, minuend)
 
 
 @partial(

@@ -11,7 +11,7 @@ from oracles import (
 )
 from test_lattice import KINDS, POINTS, features_of
 
-from crfrnn_jax import build_lattice, filter_lattice, filtering, rooms
+from crfrnn_jax import build_lattice, filter_lattice, filtering, room_filters, rooms
 
 VALUES = np.random.default_rng(1).normal(size=(POINTS, 3)).astype(np.float32)
 
@@ -140,7 +140,7 @@ def test_few_channels_have_less_of_a_choice(monkeypatch, channels, narrow):
         told.append(narrow)
         return function(rows, *arguments)
 
-    monkeypatch.setattr(filtering, "with_room", with_room)
+    monkeypatch.setattr(room_filters, "with_room", with_room)
     lattice = build_lattice(np.zeros((7, 2), np.float32))
     filtering._filter_lattice.__wrapped__(lattice, jnp.ones((7, channels)))
     assert set(told) == {narrow}

@@ -28,6 +28,7 @@ LAYERS = [
     "rooms",
     "lattice",
     "splat_blur_slice",
+    "room_filters",
     "filtering",
     "exact",
     "features",

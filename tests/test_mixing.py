@@ -1,4 +1,4 @@
-"""Mixing channels within the filter is mixing the values before it."""
+"""What the filter does on the way: mix values before, divide and subtract after."""
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from test_lattice import POINTS, features_of
 from crfrnn_jax import build_lattice, filter_lattice
 
 MIXING = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
+DIVISOR = np.random.default_rng(11).uniform(1, 2, (POINTS, 1)).astype(np.float32)
+MINUEND = np.random.default_rng(12).normal(size=(POINTS, 2)).astype(np.float32)
 
 
 def test_mixing_among_the_vertices_is_mixing_the_values():
@@ -60,33 +62,58 @@ def test_mixing_under_vmap_is_a_loop():
         assert relative_error(ours, np.asarray(filter_and_mix(*alone))) < 1e-6
 
 
-@pytest.mark.parametrize("moved", ["features", "values", "mixing", "all"])
-def test_derivatives_of_mixing_are_those_of_mixed_values(moved):
+@pytest.mark.parametrize("mixing", [None, MIXING])
+@pytest.mark.parametrize("divisor", [None, DIVISOR])
+@pytest.mark.parametrize("minuend", [None, MINUEND])
+def test_results_are_divided_and_subtracted(mixing, divisor, minuend):
+    values = VALUES[:, :2] if mixing is None else VALUES
+    features = features_of("spread", 3)
+    ours = filter_lattice(build_lattice(features), values, mixing, divisor, minuend)
+    truth = DictLattice(features).filter(values)
+    truth = truth if mixing is None else truth @ mixing.T
+    truth = truth if divisor is None else truth / divisor
+    truth = truth if minuend is None else minuend - truth
+    assert relative_error(ours, truth) < 1e-5
+
+
+def filtered_and_then(features, values, mixing, divisor, minuend):
+    """Each step by itself."""
+    mixed = jnp.matmul(values, mixing.T)
+    filtered = filter_lattice(build_lattice(features), mixed)
+    return minuend - filtered / divisor
+
+
+ARGUMENTS = {
+    "features": features_of("spread", 3),
+    "values": VALUES,
+    "mixing": MIXING,
+    "divisor": DIVISOR,
+    "minuend": MINUEND,
+}
+
+
+@pytest.mark.parametrize("moved", [*ARGUMENTS, "all"])
+def test_derivatives_are_those_of_each_step_by_itself(moved):
     """In each argument alone, for which the rule has ways of its own, and in all."""
-    arguments = {
-        "features": features_of("spread", 3),
-        "values": VALUES,
-        "mixing": MIXING,
-    }
-    names = [moved] if moved != "all" else list(arguments)
+    names = [moved] if moved != "all" else list(ARGUMENTS)
     rng = np.random.default_rng(6)
-    moves = [rng.normal(size=arguments[n].shape).astype(np.float32) for n in names]
+    moves = [rng.normal(size=ARGUMENTS[n].shape).astype(np.float32) for n in names]
     other = rng.normal(size=(POINTS, 2)).astype(np.float32)
 
-    def derivatives(mix):
+    def derivatives(filtered):
         def function(*moved):
-            a = arguments | dict(zip(names, moved, strict=True))
-            return mix(build_lattice(a["features"]), a["values"], a["mixing"])
+            return filtered(**(ARGUMENTS | dict(zip(names, moved, strict=True))))
 
-        at = tuple(jnp.asarray(arguments[name]) for name in names)
+        at = tuple(jnp.asarray(ARGUMENTS[name]) for name in names)
         _, tangent = jax.jvp(function, at, tuple(moves))
         _, transpose = jax.vjp(function, *at)
         return tangent, *transpose(jnp.asarray(other))
 
-    ours = jax.jit(lambda: derivatives(filter_lattice))()
-    truth = jax.jit(
-        lambda: derivatives(lambda x, v, m: filter_lattice(x, jnp.matmul(v, m.T)))
-    )()
+    def at_once(features, **arguments):
+        return filter_lattice(build_lattice(features), **arguments)
+
+    ours = jax.jit(lambda: derivatives(at_once))()
+    truth = jax.jit(lambda: derivatives(filtered_and_then))()
     for one, expected in zip(ours, truth, strict=True):
         assert np.abs(expected).max() > 0.1
         assert relative_error(one, np.asarray(expected)) < 1e-5
@@ -104,3 +131,29 @@ def test_bad_mixing_raises(mixing, message):
     lattice = build_lattice(features_of("spread", 2))
     with pytest.raises(ValueError, match=message):
         filter_lattice(lattice, VALUES, mixing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"divisor": np.ones(POINTS)},
+            r"divisor: expected shape \[points=200, one=1\]",
+        ),
+        ({"divisor": np.ones((3, 1))}, r"divisor: expected shape .*got \[3, 1\]"),
+        ({"divisor": np.ones((POINTS, 1), int)}, "divisor: expected floating-point"),
+        (
+            {"minuend": MINUEND},
+            r"minuend: expected shape .*channels=3\], got \[200, 2\]",
+        ),
+        (
+            {"mixing": MIXING, "minuend": VALUES},
+            r"minuend: expected shape .*mixed=2\], got \[200, 3\]",
+        ),
+        ({"minuend": np.ones((POINTS, 3), int)}, "minuend: expected floating-point"),
+    ],
+)
+def test_a_bad_divisor_or_minuend_raises(arguments, message):
+    lattice = build_lattice(features_of("spread", 2))
+    with pytest.raises(ValueError, match=message):
+        filter_lattice(lattice, VALUES, **arguments)
