@@ -64,10 +64,9 @@ def main() -> None:
     # The current logits and the unary are read, the new logits written.
     step_size = 3.0 * values.nbytes
     for kernel, of_kernel in features.items():
-        lattice = build_lattice(of_kernel)
-        stages[f"{kernel} set-up"] = Stage(
-            partial(build_lattice, of_kernel), of_kernel.nbytes + bytes_of(lattice)
-        )
+        build = partial(build_lattice, of_kernel, is_grid=kernel == "spatial")
+        lattice = build()
+        stages[f"{kernel} set-up"] = Stage(build, of_kernel.nbytes + bytes_of(lattice))
         passes = pass_stages(lattice, values)
         stages |= {f"{kernel} {name}": stage for name, stage in passes.items()}
         # Without the copy in order, which need not be, and what the kernels share.
@@ -111,7 +110,10 @@ def bandwidth_stage() -> Stage:
 
 
 def pass_stages(lattice: Lattice, values: jax.Array) -> dict[str, Stage]:
-    """Order, splat, blur and slice on the rows in use; padding is moved, too."""
+    """Order, splat, blur and slice on the rows in use; padding is moved, too.
+
+    A grid's lattice needs no order.
+    """
     rows = int(lattice.num_vertices)
     axes, entries = len(lattice.neighbours), lattice.vertex_ids.size
     ordered = jax.jit(in_splat_order)
@@ -120,11 +122,11 @@ def pass_stages(lattice: Lattice, values: jax.Array) -> dict[str, Stage]:
     vertices = on_lattice(lattice, rows, in_order)
     blurred = jax.jit(blur)
     sliced = jax.jit(slice_vertices, static_argnums=2)
-    return {
-        "order": Stage(
-            partial(ordered, lattice, values),
-            2 * values.nbytes + 4 * len(values),
-        ),
+    order = Stage(
+        partial(ordered, lattice, values), 2 * values.nbytes + 4 * len(values)
+    )
+    stages = {} if lattice.entries.order is None else {"order": order}
+    return stages | {
         "splat": Stage(
             partial(on_lattice, lattice, rows, in_order),
             values.nbytes + 8 * entries + vertices.nbytes,
