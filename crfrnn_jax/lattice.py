@@ -265,8 +265,11 @@ def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
 
 def _unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    of_remainders = zip(entries.vertex_ids, entries.points, strict=True)
-    return jnp.stack([put_back(*of_remainder) for of_remainder in of_remainders])
+    num_remainders, points = entries.points.shape
+    starts = points * jnp.arange(num_remainders, dtype=jnp.int32)
+    places = (entries.points + starts[:, None]).reshape(-1)
+    unsorted = put_back(entries.vertex_ids.reshape(-1), places)
+    return unsorted.reshape(num_remainders, points)
 
 
 def _order(points: jax.Array, is_grid: bool) -> tuple[jax.Array | None, jax.Array]:

@@ -118,6 +118,13 @@ def _in_least_room(
       *arguments: more of them.
     """
     rows = lattice.neighbours.shape[2]
-    narrow = in_order.shape[1] <= _NARROW
-    given = lattice, in_order, *arguments
-    return with_room(function, rows, lattice.num_vertices, *given, narrow=narrow)
+    return with_room(
+        function,
+        rows,
+        lattice.num_vertices,
+        lattice,
+        in_order,
+        *arguments,
+        narrow=in_order.shape[1] <= _NARROW,
+        is_grid=lattice.entries.order is None,
+    )

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 
 # Rooms, as parts of all rows: photographs under wide kernels (80/13) come into the
-# first; those of 0.2 megapixels or more come into the second under the authors' kernel
-# of positions, and into the next four under their bilateral one. In twice the room a
-# step takes a third longer; each room adds a third of a second of compilation. So work
-# on few channels, which is quick, has a choice of few; and with fewer rows in all than
-# `_LEAST_ROWS` there is none.
+# first; those of 0.2 megapixels or more come into the next five under the authors'
+# bilateral kernel. In twice the room a step takes a third longer; each room adds a
+# third of a second of compilation. So there is less of a choice for work on few
+# channels, which is quick, and for a grid, whose vertices do not depend on an image:
+# under the authors' kernel of positions it comes into the first. With fewer rows in all
+# than `_LEAST_ROWS` there is none.
 _PARTS = (1 / 64, 3 / 64, 5 / 64, 8 / 64, 13 / 64, 24 / 64)
+_PARTS_OF_GRID = (3 / 64, 8 / 64, 24 / 64)
 _PARTS_IF_NARROW = (6 / 64, 24 / 64)
 _LEAST_ROWS = 2**15
 
@@ -30,6 +32,7 @@ def with_room(
     num_vertices: jax.Array,
     *arguments: Any,
     narrow: bool = False,
+    is_grid: bool = False,
 ) -> Any:
     """Calls function(room, *arguments), with a room in which all vertices fit.
 
@@ -42,10 +45,12 @@ def with_room(
       num_vertices: int32 scalar, vertices in use.
       *arguments: pytrees of arrays.
       narrow: whether the work is on few channels.
+      is_grid: whether the vertices are a grid's.
     """
     if rows < _LEAST_ROWS:
         return function(rows, *arguments)
-    parts = _PARTS_IF_NARROW if narrow else _PARTS
+    parts = _PARTS_OF_GRID if is_grid else _PARTS
+    parts = _PARTS_IF_NARROW if narrow else parts
     rooms = [round(rows * part) for part in parts] + [rows]
     too_small = [num_vertices > room for room in rooms[:-1]]
     choice = jnp.sum(jnp.stack(too_small), dtype=jnp.int32)

@@ -136,7 +136,7 @@ def test_many_channels_are_padded_and_come_out_as_if_they_were_few():
 def test_few_channels_have_less_of_a_choice(monkeypatch, channels, narrow):
     told = []
 
-    def with_room(function, rows, num_vertices, *arguments, narrow):
+    def with_room(function, rows, num_vertices, *arguments, narrow, is_grid):
         told.append(narrow)
         return function(rows, *arguments)
 

@@ -15,27 +15,36 @@ ROWS = 2**15
 SIZES = [
     round(ROWS * part) for part in (1 / 64, 3 / 64, 5 / 64, 8 / 64, 13 / 64, 24 / 64, 1)
 ]
+SIZES_OF_GRID = [round(ROWS * part) for part in (3 / 64, 8 / 64, 24 / 64, 1)]
 NARROW_SIZES = [round(ROWS * part) for part in (6 / 64, 24 / 64, 1)]
 
 
-def room_of(num_vertices, *, narrow=False):
+def room_of(num_vertices, **kind):
     return rooms.with_room(
         lambda room, one: room * one,
         ROWS,
         jnp.int32(num_vertices),
         jnp.int32(1),
-        narrow=narrow,
+        **kind,
     )
 
 
-@pytest.mark.parametrize(("sizes", "narrow"), [(SIZES, False), (NARROW_SIZES, True)])
-def test_the_room_is_the_least_that_holds_all(sizes, narrow):
-    assert room_of(1, narrow=narrow) == sizes[0]
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [
+        (SIZES, {}),
+        (SIZES_OF_GRID, {"is_grid": True}),
+        (NARROW_SIZES, {"narrow": True}),
+        (NARROW_SIZES, {"narrow": True, "is_grid": True}),
+    ],
+)
+def test_the_room_is_the_least_that_holds_all(sizes, kind):
+    assert room_of(1, **kind) == sizes[0]
     for room, larger in itertools.pairwise(sizes):
-        assert room_of(room, narrow=narrow) == room
-        assert room_of(room + 1, narrow=narrow) == larger
+        assert room_of(room, **kind) == room
+        assert room_of(room + 1, **kind) == larger
     overflowed = ROWS + 5
-    assert room_of(overflowed, narrow=narrow) == ROWS
+    assert room_of(overflowed, **kind) == ROWS
 
 
 def test_few_rows_are_one_room():
