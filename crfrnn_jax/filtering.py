@@ -29,6 +29,7 @@ def filter_lattice(
     lattice: Lattice,
     values: jax.typing.ArrayLike,
     mixing: jax.typing.ArrayLike | None = None,
+    *,
     divisor: jax.typing.ArrayLike | None = None,
     minuend: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
@@ -41,8 +42,9 @@ def filter_lattice(
     within a third of `exact_filter` for smooth data and d up to 6. The factor cancels
     where the filter is normalised.
 
-    Linear in `values`; its derivative with respect to them is its transpose, the same
-    filter with the blur order reversed. Also differentiable, in forward and reverse
+    Linear in `values`, but for a minuend; its derivative with respect to them is its
+    transpose, the same filter with the blur order reversed. Differentiable with respect
+    to the other arrays, too. Also, in forward and reverse
     mode, with respect to the features the lattice was built from, through the
     barycentric weights, with the vertices held fixed; once, a second derivative in
     which they take part is an error.
@@ -53,10 +55,11 @@ def filter_lattice(
       mixing: finite float [mixed, channels]; if given, the result is that of values
         @ mixing.T. Faster than to mix before, as it is done among the vertices, of
         which there mostly are fewer than points.
-      divisor: float [points, 1]; if given, by what the result is divided then.
+      divisor: float [points, 1], not 0; if given, by what the result is divided then.
       minuend: float [points, channels], or [points, mixed]; if given, from what the
         result is subtracted then. With `mixing` both are faster than afterwards, as
-        each point's result is not stored before.
+        each point's result is not stored before. All is computed in the precision of
+        `values`, if that is not half, else in float32.
 
     Returns:
       [points, channels], or [points, mixed], in the dtype of `values`.
@@ -85,20 +88,33 @@ def filter_lattice(
             f"lattice: expected one from build_lattice, got {type(lattice).__name__}"
         )
     points = lattice.barycentric.shape[1]
-    sizes = check_shape("values", values, "points channels", {"points": points})
+    check_filtered(values, mixing, divisor, minuend, points)
+    return _filter_lattice(lattice, values, mixing, divisor, minuend)
+
+
+def check_filtered(
+    values: jax.typing.ArrayLike,
+    mixing: jax.typing.ArrayLike | None,
+    divisor: jax.typing.ArrayLike | None,
+    minuend: jax.typing.ArrayLike | None,
+    points: int | None = None,
+) -> None:
+    """Raises InputError unless these can be `filter_lattice`'s arguments."""
+    of_points = {} if points is None else {"points": points}
+    sizes = check_shape("values", values, "points channels", of_points)
     check_floating("values", values)
     if mixing is not None:
         of_channels = {"channels": sizes["channels"]}
         sizes |= check_shape("mixing", mixing, "mixed channels", of_channels)
         check_floating("mixing", mixing)
     if divisor is not None:
-        check_shape("divisor", divisor, "points one", {"points": points, "one": 1})
+        of_divisor = {"points": sizes["points"], "one": 1}
+        check_shape("divisor", divisor, "points one", of_divisor)
         check_floating("divisor", divisor)
     if minuend is not None:
         axes = "points channels" if mixing is None else "points mixed"
         check_shape("minuend", minuend, axes, {a: sizes[a] for a in axes.split()})
         check_floating("minuend", minuend)
-    return _filter_lattice(lattice, values, mixing, divisor, minuend)
 
 
 @jax.jit
@@ -186,7 +202,8 @@ def _filter_and_mix(
 def _filter_and_mix_jvp(primals, tangents):
     """That of values which are mixed before, so that reverse mode keeps but `values`.
 
-    Were they mixed after, it would have to keep what is filtered.
+    Were they mixed after, it would have to keep what is filtered. That it keeps if the
+    divisor moves: from the result it can't be had where the minuend is infinite.
     """
     lattice, values, mixing, divisor, minuend = primals
     of_lattice, of_values, of_mixing, of_divisor, of_minuend = tangents
@@ -196,7 +213,11 @@ def _filter_and_mix_jvp(primals, tangents):
         of_mixed += mix(of_values, mixing)
     if not isinstance(of_mixing, SymbolicZero):
         of_mixed += mix(values, of_mixing)
-    moved = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
+    filters = of_lattice.barycentric, of_values, of_mixing
+    if all(isinstance(tangent, SymbolicZero) for tangent in filters):
+        moved = of_mixed
+    else:
+        moved = _tangent_of_filter(lattice, mixed, of_lattice, of_mixed)
     if divisor is None or isinstance(of_divisor, SymbolicZero):
         result = _filter_and_mix(*primals)
     else:

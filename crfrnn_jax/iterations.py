@@ -38,7 +38,8 @@ def mean_field_step(
         their positive parts by the sum of these (the paper's section 5 finds it worse).
 
     Returns:
-      float [points, labels], logits of the updated marginals.
+      float [points, labels], logits of the updated marginals: float64 if one of the
+      logits is, else float32.
 
     Raises:
       ValueError: naming the argument whose rank, size, dtype or value is wrong.
@@ -74,11 +75,12 @@ def mean_field_step(
         check_floating(f"mixings[{i}]", mixing)
     check_choice("normalisation", normalisation, NORMALISATIONS)
     # Messages of half precision would be rounded on their way.
-    current = current.astype(np.promote_types(current.dtype, np.float32))
+    wide = (np.promote_types(logits.dtype, np.float32) for logits in (current, unary))
+    dtype = np.promote_types(*wide)
+    current, updated = current.astype(dtype), unary.astype(dtype)
     marginals = _softmax(current) if normalisation == "softmax" else _relu(current)
     # The filters act on each label alone, so labels may be mixed within them, by the
     # weights and the compatibility at once.
-    updated = unary.astype(np.promote_types(unary.dtype, current.dtype))
     for filter_values, mixing in zip(filters, mixings, strict=True):
         updated = filter_values(marginals, mixing, updated)
     return updated

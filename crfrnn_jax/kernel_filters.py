@@ -11,12 +11,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from crfrnn_jax.checks import (
-    check_floating,
     check_mask,
-    check_shape,
 )
 from crfrnn_jax.exact import axis_kernel, exact_filter, filter_axes
-from crfrnn_jax.filtering import filter_lattice
+from crfrnn_jax.filtering import check_filtered, filter_lattice
 from crfrnn_jax.kernels import (
     GaussianKernel,
     KernelNormalisation,
@@ -101,7 +99,8 @@ def normalised_filter(
         else:
             after = sums
     elif kernel.method == "lattice":
-        # The factor by which `filter_lattice` falls short, which else cancels.
+        # The factor by which `filter_lattice` falls short, which else cancels. Divided
+        # by like a normaliser, as that is done on the way.
         after = jnp.full((points, 1), 2.0 ** -(features.shape[1] + 1), dtype)
     return Partial(_filter_normalised, mask, before, after, unnormalised)
 
@@ -113,7 +112,7 @@ def _filter_normalised(
     values = _valid(mask, values)
     if before is not None:
         values = values / before
-    filtered = unnormalised(values, mixing, after, minuend)
+    filtered = unnormalised(values, mixing, divisor=after, minuend=minuend)
     return _valid(mask, filtered, minuend)
 
 
@@ -122,7 +121,7 @@ def _valid(
 ) -> jax.Array:
     if mask is None:
         return values
-    return jnp.where(mask, values, 0 if others is None else others)
+    return jnp.where(mask, values, 0 if others is None else others.astype(values.dtype))
 
 
 def _unnormalised(
@@ -152,18 +151,17 @@ def _unnormalised(
     features = features / (widths if widths.ndim == 0 else widths[None])
     if kernel.method == "exact":
         return Partial(_mix_and_filter, Partial(exact_filter, features))
+    # As many features as the grid has sides are taken for its positions. Were they
+    # others, only time would be lost.
     is_grid = kernel.grid is not None and len(kernel.grid) == d
     lattice = build_lattice(features, is_grid=is_grid)
     return Partial(filter_lattice, lattice)
 
 
-def _mix_and_filter(filter_values, values, mixing=None, divisor=None, minuend=None):
-    sizes = check_shape("values", values, "points channels")
-    check_floating("values", values)
+def _mix_and_filter(filter_values, values, mixing=None, *, divisor=None, minuend=None):
+    points = None if divisor is None else len(divisor)
+    check_filtered(values, mixing, divisor, minuend, points)
     if mixing is not None:
-        sizes = {"channels": sizes["channels"]}
-        check_shape("mixing", mixing, "mixed channels", sizes)
-        check_floating("mixing", mixing)
         values = jnp.matmul(values, mixing.T, precision="highest")
     return divide_and_subtract(filter_values(values), divisor, minuend)
 

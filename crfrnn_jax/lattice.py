@@ -10,7 +10,13 @@ from jax import lax
 from jax.core import Tracer
 
 from crfrnn_jax import codes
-from crfrnn_jax.checks import InputError, check_at_least, check_floating, check_shape
+from crfrnn_jax.checks import (
+    InputError,
+    check_at_least,
+    check_floating,
+    check_shape,
+    shown,
+)
 from crfrnn_jax.indexing import put, put_back, take, take_each
 from crfrnn_jax.neighbours import (
     SortedEntries,
@@ -55,8 +61,9 @@ class Lattice(NamedTuple):
     """Which vertices each point touches, how much, and how vertices lie together.
 
     Made by `build_lattice`. A pytree of arrays, whose shapes depend on the number of
-    points, d and the capacity alone. Vertices in use are numbered 0..num_vertices - 1;
-    there are `rows` places for them, of which the last holds none unless it overflowed.
+    points, d and the capacity alone; a grid's lacks one. Vertices in use are numbered
+    0..num_vertices - 1; there are `rows` places for them, of which the last holds none
+    unless it overflowed.
 
     Attributes:
       barycentric: float [d + 1, points], each point's weights, at least 0 but for
@@ -109,8 +116,8 @@ def build_lattice(
         infinite features make NaN of the results they take part in.
       capacity: most vertices to have room for, to save memory where the number is
         known.
-      is_grid: whether the points are those of a grid, row by row, and the features
-        their coordinates, the row's last. A filter then reads values as they come, not
+      is_grid: whether the features are those of `position_features`, divided by widths:
+        the positions of a grid's points. A filter then reads values as they come, not
         from a copy in the order of the vertices. Of other points the results are the
         same, and take longer.
 
@@ -119,7 +126,8 @@ def build_lattice(
       the vertices held fixed.
 
     Raises:
-      ValueError: wrong rank, no points, d = 0, not floating, or a capacity below 1.
+      ValueError: wrong rank, no points, d = 0, not floating, a capacity below 1, or
+        `is_grid` neither True nor False.
         Also if the lattice overflows, where that is known: under `jit` it comes with
         `overflowed` set and filters to NaN, never to a wrong number.
 
@@ -138,8 +146,10 @@ def build_lattice(
         )
     if capacity is not None:
         check_at_least("capacity", capacity, 1)
+    if not isinstance(is_grid, bool):
+        raise InputError(f"is_grid: expected True or False, got {shown(is_grid)}")
     capacity = most if capacity is None else min(int(capacity), most)
-    lattice = _build(jnp.asarray(features), capacity, bool(is_grid))
+    lattice = _build(jnp.asarray(features), capacity, is_grid)
     if not isinstance(lattice.overflowed, Tracer) and lattice.overflowed:
         if lattice.num_vertices > capacity:
             raise InputError(
@@ -267,8 +277,8 @@ def _unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
     num_remainders, points = entries.points.shape
     starts = points * jnp.arange(num_remainders, dtype=jnp.int32)
-    places = (entries.points + starts[:, None]).reshape(-1)
-    unsorted = put_back(entries.vertex_ids.reshape(-1), places)
+    order = (entries.points + starts[:, None]).reshape(-1)
+    unsorted = put_back(entries.vertex_ids.reshape(-1), order)
     return unsorted.reshape(num_remainders, points)
 
 

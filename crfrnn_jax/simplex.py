@@ -99,7 +99,7 @@ def embed(features: jax.Array) -> Simplex:
     excess = sum_rows(nearest).astype(jnp.int32)
 
     # Only what decides about bases and ranks needs double precision.
-    single = np.promote_types(features.dtype, np.float32)
+    dtype = np.promote_types(features.dtype, np.float32)
 
     def rank_coordinate(coordinate):
         i, nearest, own = coordinate
@@ -111,13 +111,13 @@ def embed(features: jax.Array) -> Simplex:
         wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
         base = nearest.astype(jnp.int64) + wrap.astype(jnp.int64)
         away = (d + 1) * wrap
-        part = (own - away.astype(jnp.float64)) * (1 / (d + 1))
-        return base, rank + away, part.astype(single)
+        scaled = (own - away.astype(jnp.float64)) * (1 / (d + 1))
+        return base, rank + away, scaled.astype(dtype)
 
     index = jnp.arange(d + 1, dtype=jnp.int32)
-    base, rank, parts = lax.map(rank_coordinate, (index, nearest, offset))
-    weights = _cyclic_differences(parts, rank)
-    weights = jnp.where(embeddable, weights + np.eye(d + 1, 1, dtype=single), jnp.nan)
+    base, rank, scaled = lax.map(rank_coordinate, (index, nearest, offset))
+    weights = _cyclic_differences(scaled, rank)
+    weights = jnp.where(embeddable, weights + np.eye(d + 1, 1, dtype=dtype), jnp.nan)
     return Simplex(base, rank, weights.astype(features.dtype))
 
 
@@ -132,8 +132,8 @@ def _embed_jvp(primals, tangents):
         simplex = embed(features)
     d = features.shape[0]
     matrix = (elevation_matrix(d) / (d + 1)).astype(tangent.dtype)
-    parts = jnp.matmul(matrix, tangent, precision="highest")
-    weights = _cyclic_differences(parts, simplex.rank)
+    scaled = jnp.matmul(matrix, tangent, precision="highest")
+    weights = _cyclic_differences(scaled, simplex.rank)
     no_tangent: Any = np.zeros(simplex.rank.shape, jax.dtypes.float0)
     return simplex, Simplex(no_tangent, no_tangent, weights)
 
@@ -180,23 +180,23 @@ def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     return embeddable, jnp.where(embeddable, features, 0)
 
 
-def _cyclic_differences(parts: jax.Array, rank: jax.Array) -> jax.Array:
+def _cyclic_differences(scaled: jax.Array, rank: jax.Array) -> jax.Array:
     """Linear part of the barycentric weights, of the offsets divided by d + 1.
 
     With y_k the offset of rank d - k, the weight of remainder k is
     (y_k - y_(k-1)) / (d + 1), cyclically, plus one for remainder 0.
     """
-    size = len(parts)
+    size = len(scaled)
 
-    def part_of(wanted):
-        return sum_rows(jnp.where(rank[i] == wanted, parts[i], 0) for i in range(size))
+    def offset_of(wanted):
+        return sum_rows(jnp.where(rank[i] == wanted, scaled[i], 0) for i in range(size))
 
     def difference(before, wanted):
-        own = part_of(wanted)
+        own = offset_of(wanted)
         return own, own - before
 
     ascending = jnp.arange(size, dtype=jnp.int32)[::-1]
-    _, differences = lax.scan(difference, part_of(jnp.int32(0)), ascending)
+    _, differences = lax.scan(difference, offset_of(jnp.int32(0)), ascending)
     return differences
 
 

@@ -133,17 +133,20 @@ def test_many_channels_are_padded_and_come_out_as_if_they_were_few():
 
 
 @pytest.mark.parametrize(("channels", "narrow"), [(1, True), (2, True), (3, False)])
-def test_few_channels_have_less_of_a_choice(monkeypatch, channels, narrow):
+@pytest.mark.parametrize("is_grid", [True, False])
+def test_few_channels_and_grids_have_less_of_a_choice(
+    monkeypatch, channels, narrow, is_grid
+):
     told = []
 
     def with_room(function, rows, num_vertices, *arguments, narrow, is_grid):
-        told.append(narrow)
+        told.append((narrow, is_grid))
         return function(rows, *arguments)
 
     monkeypatch.setattr(room_filters, "with_room", with_room)
-    lattice = build_lattice(np.zeros((7, 2), np.float32))
+    lattice = build_lattice(np.zeros((7, 2), np.float32), is_grid=is_grid)
     filtering._filter_lattice.__wrapped__(lattice, jnp.ones((7, channels)))
-    assert set(told) == {narrow}
+    assert set(told) == {(narrow, is_grid)}
 
 
 def smooth_image(height, width):

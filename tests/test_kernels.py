@@ -201,6 +201,19 @@ def test_values_that_do_not_fit_a_filter_are_named(method, normalisation):
     ):
         with pytest.raises(ValueError, match=message):
             filter_values(wrong, mixing)
+    with pytest.raises(ValueError, match="minuend: expected shape"):
+        filter_values(values, None, values[:1])
+    with pytest.raises(ValueError, match="minuend: expected floating-point"):
+        filter_values(values, None, values.astype(int))
+
+
+def test_only_the_lattice_of_positions_is_a_grids():
+    def order_of(kernel):
+        return normalised_filter(kernel).args[-1].args[0].entries.order
+
+    assert order_of(spatial_kernel((3, 4))) is None
+    assert order_of(bilateral_kernel(np.zeros((3, 4, 1)))) is not None
+    assert order_of(GaussianKernel(np.zeros((12, 2), np.float32))) is not None
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_a_grid_has_the_lattice_of_its_points_and_reads_them_as_they_come(d):
 
 @pytest.mark.parametrize("shape", [(300,), (60, 80), (20, 15, 24)])
 def test_vertices_of_a_grid_follow_its_points_upwards(shape):
-    """Never further back than the two vertices that one row of them may span."""
+    """Never further back than the two rows of vertices between which a point lies."""
     width = 3.0
     lattice = build_lattice(position_features(shape) / width, is_grid=True)
     d = len(shape)

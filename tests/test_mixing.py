@@ -68,7 +68,8 @@ def test_mixing_under_vmap_is_a_loop():
 def test_results_are_divided_and_subtracted(mixing, divisor, minuend):
     values = VALUES[:, :2] if mixing is None else VALUES
     features = features_of("spread", 3)
-    ours = filter_lattice(build_lattice(features), values, mixing, divisor, minuend)
+    given = {"divisor": divisor, "minuend": minuend}
+    ours = filter_lattice(build_lattice(features), values, mixing, **given)
     truth = DictLattice(features).filter(values)
     truth = truth if mixing is None else truth @ mixing.T
     truth = truth if divisor is None else truth / divisor
@@ -76,11 +77,13 @@ def test_results_are_divided_and_subtracted(mixing, divisor, minuend):
     assert relative_error(ours, truth) < 1e-5
 
 
-def filtered_and_then(features, values, mixing, divisor, minuend):
+def filtered_and_then(features, values, mixing, divisor=None, minuend=None):
     """Each step by itself."""
     mixed = jnp.matmul(values, mixing.T)
     filtered = filter_lattice(build_lattice(features), mixed)
-    return minuend - filtered / divisor
+    if divisor is not None:
+        filtered /= divisor
+    return filtered if minuend is None else minuend - filtered
 
 
 ARGUMENTS = {
@@ -92,19 +95,31 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("moved", [*ARGUMENTS, "all"])
-def test_derivatives_are_those_of_each_step_by_itself(moved):
-    """In each argument alone, for which the rule has ways of its own, and in all."""
-    names = [moved] if moved != "all" else list(ARGUMENTS)
+@pytest.mark.parametrize(
+    ("moved", "without"),
+    [
+        (moved, without)
+        for moved in (*ARGUMENTS, "all")
+        for without in ("nothing", "divisor", "minuend")
+        if moved != without
+    ],
+)
+def test_derivatives_are_those_of_each_step_by_itself(moved, without):
+    """In each argument alone, for which the rule has ways of its own, and in all.
+
+    To 1e-5, as the filter itself.
+    """
+    given = {name: value for name, value in ARGUMENTS.items() if name != without}
+    names = [moved] if moved != "all" else list(given)
     rng = np.random.default_rng(6)
     moves = [rng.normal(size=ARGUMENTS[n].shape).astype(np.float32) for n in names]
     other = rng.normal(size=(POINTS, 2)).astype(np.float32)
 
     def derivatives(filtered):
         def function(*moved):
-            return filtered(**(ARGUMENTS | dict(zip(names, moved, strict=True))))
+            return filtered(**(given | dict(zip(names, moved, strict=True))))
 
-        at = tuple(jnp.asarray(ARGUMENTS[name]) for name in names)
+        at = tuple(jnp.asarray(given[name]) for name in names)
         _, tangent = jax.jvp(function, at, tuple(moves))
         _, transpose = jax.vjp(function, *at)
         return tangent, *transpose(jnp.asarray(other))
@@ -157,3 +172,16 @@ def test_a_bad_divisor_or_minuend_raises(arguments, message):
     lattice = build_lattice(features_of("spread", 2))
     with pytest.raises(ValueError, match=message):
         filter_lattice(lattice, VALUES, **arguments)
+
+
+def test_a_minuend_alone_moves_whatever_the_values():
+    """Where the filtered values are no numbers, too."""
+    features = features_of("spread", 2)
+    features[3] = np.nan
+    lattice = build_lattice(features)
+
+    def subtract_from(minuend):
+        return filter_lattice(lattice, VALUES, MIXING, divisor=DIVISOR, minuend=minuend)
+
+    _, tangent = jax.jvp(subtract_from, (MINUEND,), (np.ones_like(MINUEND),))
+    np.testing.assert_array_equal(tangent, 1)
