@@ -43,11 +43,11 @@ def filter_lattice(
     where the filter is normalised.
 
     Linear in `values`, but for a minuend; its derivative with respect to them is its
-    transpose, the same filter with the blur order reversed. Differentiable with respect
-    to the other arrays, too. Also, in forward and reverse
-    mode, with respect to the features the lattice was built from, through the
-    barycentric weights, with the vertices held fixed; once, a second derivative in
-    which they take part is an error.
+    transpose, the same filter with the blur order reversed. Also differentiable, in
+    forward and reverse mode, with respect to the mixing, the divisor and the minuend,
+    and to the features the lattice was built from: through the barycentric weights,
+    with the vertices held fixed; once, a second derivative in which they take part is
+    an error.
 
     Args:
       lattice: from `build_lattice`.

@@ -17,44 +17,20 @@ from crfrnn_jax.checks import (
     check_shape,
     shown,
 )
-from crfrnn_jax.indexing import put, put_back, take, take_each
-from crfrnn_jax.neighbours import (
-    SortedEntries,
-    find_neighbours,
-    is_free_of_collisions,
+from crfrnn_jax.entries import (
+    Entries,
+    cut_in_pieces,
+    sort_entries,
+    splat_order,
+    unsort,
 )
+from crfrnn_jax.indexing import take, take_each
+from crfrnn_jax.neighbours import find_neighbours, is_free_of_collisions
 from crfrnn_jax.simplex import base_range, embed
-from crfrnn_jax.sorting import sort_with_places
-
-# Entries that are summed up at once when values are splatted. Fewer make more pieces,
-# whose sums are added one after another; more make more of a piece that is not filled.
-PIECE = 8
 
 # Points that are embedded together, at most: so few that what is made on the way stays
 # in a core's cache. For an accelerator more would do, which was not measured.
 _BLOCK = 8192
-
-
-class Entries(NamedTuple):
-    """Points' shares in vertices, in the order of the vertices.
-
-    Of each remainder a point has one share, and vertices are numbered by remainder: so
-    the first axis is the remainder, and read as one sequence the entries are those of
-    vertex 0, then those of vertex 1, and so on.
-
-    Attributes:
-      order: int32 [points], the points in the order of their vertices of remainder 0.
-        Values copied into it lie close together for vertices of other remainders, too.
-        None for their own order.
-      places: int32 [d + 1, points], where in `order` the point of each entry stands.
-      weights: float [d + 1, points], its barycentric weight. Carries no derivative.
-      vertex_ids: int32 [d + 1, points], its vertex.
-    """
-
-    order: jax.Array | None
-    places: jax.Array
-    weights: jax.Array
-    vertex_ids: jax.Array
 
 
 class Lattice(NamedTuple):
@@ -183,7 +159,7 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
             return is_free_of_collisions(simplex, entries, neighbours)
 
         code, weights = _by_blocks(embed_and_encode, blocks, points)
-        entries = _sort_entries(code, capacity)
+        entries = sort_entries(code, capacity)
         neighbours = find_neighbours(entries, digits.places, rows=capacity + 1)
         found_right = lax.cond(
             digits.exact,
@@ -197,17 +173,17 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
     # Added, not selected: the derivative by the features is to be NaN, too.
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = weights + nan_if_overflowed.astype(weights.dtype)
-    order, places = _order(entries.points, is_grid)
+    order, places = splat_order(entries.points, is_grid)
     return Lattice(
         barycentric,
-        _unsort(entries),
+        unsort(entries),
         Entries(
             order,
             places,
             _sort_weights(barycentric, entries.points),
             entries.vertex_ids,
         ),
-        _cut_in_pieces(entries, capacity),
+        cut_in_pieces(entries, capacity),
         neighbours,
         entries.num_vertices,
         overflowed,
@@ -256,54 +232,3 @@ def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
 def _sort_weights(barycentric: jax.Array, points: jax.Array) -> jax.Array:
     """Barycentric weights [d + 1, points] in the order of the entries' points."""
     return lax.stop_gradient(take_each(barycentric, points))
-
-
-def _sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
-    """Sorts the entries of int64 [d + 1, points] codes, and numbers their vertices.
-
-    In the order of the codes, since a step along an axis adds the same to all of a
-    remainder: so a blur reads neighbours nearly as they lie in memory, twice as fast.
-    """
-    code, points = sort_with_places(code)
-    is_first = jnp.pad(
-        code[:, 1:] != code[:, :-1], ((0, 0), (1, 0)), constant_values=True
-    )
-    ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
-    vertex_ids = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
-    return SortedEntries(points, code, is_first, vertex_ids, ordinal[-1])
-
-
-def _unsort(entries: SortedEntries) -> jax.Array:
-    """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    num_remainders, points = entries.points.shape
-    starts = points * jnp.arange(num_remainders, dtype=jnp.int32)
-    order = (entries.points + starts[:, None]).reshape(-1)
-    unsorted = put_back(entries.vertex_ids.reshape(-1), order)
-    return unsorted.reshape(num_remainders, points)
-
-
-def _order(points: jax.Array, is_grid: bool) -> tuple[jax.Array | None, jax.Array]:
-    """`Entries.order` and `Entries.places`, of the entries' points."""
-    if is_grid:
-        return None, points
-    order = points[0]
-    places = put_back(jnp.arange(len(order), dtype=jnp.int32), order)
-    return order, take(places, points)
-
-
-def _cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
-    """Where each piece of the sorted entries starts: int32 [numbers + 1]."""
-    entry = jnp.arange(entries.points.size, dtype=jnp.int32)
-    begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
-    # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
-    # than to skip the gaps.
-    piece = entry // PIECE + entries.vertex_ids.reshape(-1)
-    most = piece_numbers(entry.size, capacity + 1)
-    starts = jnp.full(most + 1, entry.size, jnp.int32)
-    number = jnp.where(begins, piece, most + 1)
-    return put(starts, number, entry)
-
-
-def piece_numbers(entries: int, rows: int) -> int:
-    """Numbers that pieces of entries can have, of vertices in the first `rows` rows."""
-    return -(-entries // PIECE) + rows

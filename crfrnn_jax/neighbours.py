@@ -3,39 +3,19 @@
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from crfrnn_jax import codes, hashing
+from crfrnn_jax.entries import SortedEntries
 from crfrnn_jax.indexing import put, take
 from crfrnn_jax.simplex import Simplex
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
 # core's cache.
 _CHUNK = 8192
-
-
-class SortedEntries(NamedTuple):
-    """The entries as they are sorted: by remainder, then by code.
-
-    Attributes:
-      points: int32 [d + 1, points], the point of each entry.
-      codes: int64 [d + 1, points], the code of each entry's vertex.
-      is_first: bool [d + 1, points], whether it is the first entry of its vertex.
-      vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
-        last row.
-      num_vertices: int32 scalar.
-    """
-
-    points: jax.Array
-    codes: jax.Array
-    is_first: jax.Array
-    vertex_ids: jax.Array
-    num_vertices: jax.Array
 
 
 def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax.Array:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from crfrnn_jax.entries import PIECE, piece_numbers
 from crfrnn_jax.indexing import add, take
-from crfrnn_jax.lattice import PIECE, Lattice, piece_numbers
+from crfrnn_jax.lattice import Lattice
 from crfrnn_jax.simplex import sum_rows
 
 # Channels that a CPU computes at once, and the most that are left as they are.

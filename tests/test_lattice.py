@@ -8,6 +8,7 @@ from oracles import DictLattice
 
 from crfrnn_jax import build_lattice, codes, filter_lattice, position_features
 from crfrnn_jax import lattice as lattice_module
+from crfrnn_jax.entries import PIECE
 from crfrnn_jax.simplex import elevation_matrix
 
 POINTS = 200
@@ -96,10 +97,10 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     starts = starts[numbers]
     assert starts[0] == 0
     of_vertex = vertices.ravel()[starts]
-    np.testing.assert_array_equal(numbers, starts // lattice_module.PIECE + of_vertex)
+    np.testing.assert_array_equal(numbers, starts // PIECE + of_vertex)
     sizes = np.diff(starts, append=entries)
     assert sizes.min() >= 1
-    assert sizes.max() <= lattice_module.PIECE
+    assert sizes.max() <= PIECE
     np.testing.assert_array_equal(np.repeat(of_vertex, sizes), vertices.ravel())
 
 
