@@ -96,8 +96,8 @@ def encode(simplex: Simplex, digits: Digits) -> jax.Array:
     # A loop, and rows by their numbers, for the reasons that `simplex` gives.
     def encode_remainder(remainder):
         below = [_is_below(simplex.rank[d - i], remainder, d) for i in range(d)]
-        lower = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
-        return of_base + lower + remainder.astype(jnp.int64)
+        added = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
+        return of_base + added + remainder.astype(jnp.int64)
 
     return lax.map(encode_remainder, jnp.arange(d + 1, dtype=jnp.int32))
 

@@ -19,7 +19,7 @@ from crfrnn_jax.lattice import Lattice, with_weights
 from crfrnn_jax.room_filters import (
     cotangents,
     divide_and_subtract,
-    splat_blur_slice,
+    splat_blur_and_slice,
     tangent,
 )
 from crfrnn_jax.splat_blur_slice import mix
@@ -142,8 +142,8 @@ def _filter_lattice(
 @jax.custom_jvp
 def _filter(lattice: Lattice, values: jax.Array) -> jax.Array:
     return _linear(
-        partial(splat_blur_slice, lattice),
-        partial(splat_blur_slice, lattice, reverse=True),
+        partial(splat_blur_and_slice, lattice),
+        partial(splat_blur_and_slice, lattice, reverse=True),
         values,
     )
 
@@ -195,7 +195,7 @@ def _filter_and_mix(
     # through a loop with a fixed lattice would take what follows from the lattice alone
     # out of the loop: arrays for every room.
     lattice, values, mixing = lax.optimization_barrier((lattice, values, mixing))
-    return splat_blur_slice(lattice, values, mixing, divisor, minuend)
+    return splat_blur_and_slice(lattice, values, mixing, divisor, minuend)
 
 
 @partial(_filter_and_mix.defjvp, symbolic_zeros=True)

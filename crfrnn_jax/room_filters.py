@@ -22,7 +22,7 @@ from crfrnn_jax.splat_blur_slice import (
 _NARROW = 2
 
 
-def splat_blur_slice(
+def splat_blur_and_slice(
     lattice: Lattice,
     values: jax.Array,
     mixing: jax.Array | None = None,
