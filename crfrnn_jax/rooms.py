@@ -15,14 +15,16 @@ from jax import lax
 
 # Rooms, as parts of all rows: photographs under wide kernels (80/13) come into the
 # first; those of 0.2 megapixels or more come into the next five under the authors'
-# bilateral kernel. In twice the room a step takes a third longer; each room adds a
-# third of a second of compilation. So there is less of a choice for work on few
+# bilateral kernel. In twice the room a step takes a third longer; each room adds an
+# eighth of a second of compilation. So there is less of a choice for work on few
 # channels, which is quick, and for a grid, whose vertices do not depend on an image:
-# under the authors' kernel of positions it comes into the first. With fewer rows in all
-# than `_LEAST_ROWS` there is none.
+# under the authors' kernel of positions it comes into the first. Those for few channels
+# are among the others, as what depends on the room alone is then compiled once for
+# both. With fewer rows in all than `_LEAST_ROWS` there is none.
 _PARTS = (1 / 64, 3 / 64, 5 / 64, 8 / 64, 13 / 64, 24 / 64)
 _PARTS_OF_GRID = (3 / 64, 8 / 64, 24 / 64)
-_PARTS_IF_NARROW = (6 / 64, 24 / 64)
+_PARTS_IF_NARROW = (5 / 64, 24 / 64)
+_PARTS_OF_GRID_IF_NARROW = (3 / 64,)
 _LEAST_ROWS = 2**15
 
 
@@ -49,8 +51,10 @@ def with_room(
     """
     if rows < _LEAST_ROWS:
         return function(rows, *arguments)
-    parts = _PARTS_OF_GRID if is_grid else _PARTS
-    parts = _PARTS_IF_NARROW if narrow else parts
+    if narrow:
+        parts = _PARTS_OF_GRID_IF_NARROW if is_grid else _PARTS_IF_NARROW
+    else:
+        parts = _PARTS_OF_GRID if is_grid else _PARTS
     rooms = [round(rows * part) for part in parts] + [rows]
     too_small = [num_vertices > room for room in rooms[:-1]]
     choice = jnp.sum(jnp.stack(too_small), dtype=jnp.int32)

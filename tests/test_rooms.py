@@ -16,7 +16,8 @@ SIZES = [
     round(ROWS * part) for part in (1 / 64, 3 / 64, 5 / 64, 8 / 64, 13 / 64, 24 / 64, 1)
 ]
 SIZES_OF_GRID = [round(ROWS * part) for part in (3 / 64, 8 / 64, 24 / 64, 1)]
-NARROW_SIZES = [round(ROWS * part) for part in (6 / 64, 24 / 64, 1)]
+NARROW_SIZES = [round(ROWS * part) for part in (5 / 64, 24 / 64, 1)]
+NARROW_SIZES_OF_GRID = [round(ROWS * part) for part in (3 / 64, 1)]
 
 
 def room_of(num_vertices, **kind):
@@ -35,7 +36,7 @@ def room_of(num_vertices, **kind):
         (SIZES, {}),
         (SIZES_OF_GRID, {"is_grid": True}),
         (NARROW_SIZES, {"narrow": True}),
-        (NARROW_SIZES, {"narrow": True, "is_grid": True}),
+        (NARROW_SIZES_OF_GRID, {"narrow": True, "is_grid": True}),
     ],
 )
 def test_the_room_is_the_least_that_holds_all(sizes, kind):
