@@ -32,12 +32,17 @@ class Digits(NamedTuple):
     Attributes:
       highest: int64 [d], from which each coordinate's quotient is subtracted.
       places: int64 [d], what each digit is multiplied by.
-      exact: bool scalar, whether no two vertices can have the same code.
+      bound: uint64 scalar, which no code is above if its sign is read as a bit.
     """
 
     highest: jax.Array
     places: jax.Array
-    exact: jax.Array
+    bound: jax.Array
+
+    @property
+    def exact(self) -> jax.Array:
+        """Whether no two vertices can have the same code: bool scalar."""
+        return self.bound < 2**62
 
 
 def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
@@ -57,33 +62,14 @@ def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
     lower_digits = jnp.append(extent[1:], num_remainders)
     mixed = jnp.cumprod(lower_digits[::-1])[::-1]
     places = jnp.where(exact, mixed, hash_places(len(extent)))
-    return Digits(highest, places, exact)
+    num_codes = (extent[0] * mixed[0]).astype(jnp.uint64)
+    bound = jnp.where(exact, num_codes, np.uint64(2**64 - 1))
+    return Digits(highest, places, bound)
 
 
 def hash_places(d: int) -> np.ndarray:
     """Odd random numbers, int64 [d]: the places of codes that are hashes."""
     return np.random.default_rng(d).integers(2**62, size=d) * 2 + 1
-
-
-def quotients(simplex: Simplex, remainder: jax.Array) -> jax.Array:
-    """Quotients of one vertex of each simplex, last first: int64 [d, points].
-
-    Args:
-      simplex: the simplices.
-      remainder: int32 scalar or [points], the vertex's remainder.
-    """
-    d = len(simplex.rank) - 1
-    below = _is_below(simplex.rank[:0:-1], remainder.reshape(1, -1), d)
-    return simplex.base[:0:-1] - below.astype(jnp.int64)
-
-
-def _is_below(rank: jax.Array, remainder: jax.Array, d: int) -> jax.Array:
-    """Whether a vertex's quotient is one less than its simplex's `base`.
-
-    The vertex of remainder k lies k above the base in the coordinates ranked 0..d - k,
-    and d + 1 - k below it in the others.
-    """
-    return rank > d - remainder
 
 
 def encode(simplex: Simplex, digits: Digits) -> jax.Array:
@@ -95,29 +81,24 @@ def encode(simplex: Simplex, digits: Digits) -> jax.Array:
 
     # A loop, and rows by their numbers, for the reasons that `simplex` gives.
     def encode_remainder(remainder):
-        below = [_is_below(simplex.rank[d - i], remainder, d) for i in range(d)]
+        # The vertex of remainder k lies k above the base in the coordinates ranked
+        # 0..d - k, and d + 1 - k below it, with a quotient one less, in the others.
+        below = [simplex.rank[d - i] > d - remainder for i in range(d)]
         added = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in range(d))
         return of_base + added + remainder.astype(jnp.int64)
 
     return lax.map(encode_remainder, jnp.arange(d + 1, dtype=jnp.int32))
 
 
-def step_quotients(d: int) -> np.ndarray:
-    """What a step along each axis adds to `quotients`: int64 [2, d + 1 (axes), d].
+def axis_steps(places: jax.Array) -> jax.Array:
+    """What a step along each axis adds to a code: int64 [2, d + 1 (axes)].
 
     A step along axis j adds d to coordinate j and takes 1 from the others. It lowers
     the remainder by one and raises quotient j (first row); from remainder 0 it comes to
     remainder d and lowers every quotient but the j-th (second row).
     """
-    own = np.eye(d + 1, dtype=np.int64)[:, :0:-1]
-    return np.stack([own, own - 1])
-
-
-def axis_steps(places: jax.Array) -> jax.Array:
-    """What a step along each axis adds to a code: int64 [2, d + 1 (axes)].
-
-    From a remainder above 0 (first row), and from remainder 0 (second row).
-    """
     d = len(places)
-    of_digits = jnp.sum(-step_quotients(d) * places[None, None], axis=-1)
+    quotients = np.eye(d + 1, dtype=np.int64)[:, :0:-1]
+    raised = np.stack([quotients, quotients - 1])
+    of_digits = jnp.sum(-raised * places[None, None], axis=-1)
     return of_digits + np.array([-1, d])[:, None]

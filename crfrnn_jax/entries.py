@@ -25,7 +25,8 @@ class Entries(NamedTuple):
         Values copied into it lie close together for vertices of other remainders, too.
         None for their own order.
       places: int32 [d + 1, points], where in `order` the point of each entry stands.
-      weights: float [d + 1, points], its barycentric weight. Carries no derivative.
+      weights: float [d + 1, points], its barycentric weight, divided by the slots that
+        it takes in a piece, from `slots`. Carries no derivative.
       vertex_ids: int32 [d + 1, points], its vertex.
     """
 
@@ -44,6 +45,7 @@ class SortedEntries(NamedTuple):
       is_first: bool [d + 1, points], whether it is the first entry of its vertex.
       vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
         last row.
+      first_of_row: int32 [capacity + 1], each vertex's first entry, 0 for none.
       num_vertices: int32 scalar.
     """
 
@@ -51,22 +53,28 @@ class SortedEntries(NamedTuple):
     codes: jax.Array
     is_first: jax.Array
     vertex_ids: jax.Array
+    first_of_row: jax.Array
     num_vertices: jax.Array
 
 
-def sort_entries(code: jax.Array, capacity: int) -> SortedEntries:
+def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntries:
     """Sorts the entries of int64 [d + 1, points] codes, and numbers their vertices.
+
+    None of the codes is above `bound`, as `Digits` has it.
 
     In the order of the codes, since a step along an axis adds the same to all of a
     remainder: so a blur reads neighbours nearly as they lie in memory, twice as fast.
     """
-    code, points = sort_with_places(code)
+    code, points = sort_with_places(code, bound)
     is_first = jnp.pad(
         code[:, 1:] != code[:, :-1], ((0, 0), (1, 0)), constant_values=True
     )
     ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
     vertex_ids = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
-    return SortedEntries(points, code, is_first, vertex_ids, ordinal[-1])
+    row = jnp.where(is_first, vertex_ids, capacity + 1).reshape(-1)
+    entry = jnp.arange(row.size, dtype=jnp.int32)
+    first_of_row = put(jnp.zeros(capacity + 1, jnp.int32), row, entry)
+    return SortedEntries(points, code, is_first, vertex_ids, first_of_row, ordinal[-1])
 
 
 def unsort(entries: SortedEntries) -> jax.Array:
@@ -98,6 +106,20 @@ def cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
     starts = jnp.full(most + 1, entry.size, jnp.int32)
     number = jnp.where(begins, piece, most + 1)
     return put(starts, number, entry)
+
+
+def slots(vertex_ids: jax.Array, piece_starts: jax.Array) -> jax.Array:
+    """How many of the slots of its piece each entry takes: int32 [d + 1, points].
+
+    One each, and the last entry of a piece also those of the `PIECE` that are left.
+    Slots of weight 0 would make NaN of what is infinite.
+    """
+    vertex = vertex_ids.reshape(-1)
+    entry = jnp.arange(vertex.size, dtype=jnp.int32)
+    piece = entry // PIECE + vertex
+    following = jnp.append(piece[1:], -1)
+    left = PIECE - (entry - take(piece_starts, piece))
+    return jnp.where(piece == following, 1, left).reshape(vertex_ids.shape)
 
 
 def piece_numbers(entries: int, rows: int) -> int:

@@ -20,6 +20,7 @@ from crfrnn_jax.checks import (
 from crfrnn_jax.entries import (
     Entries,
     cut_in_pieces,
+    slots,
     sort_entries,
     splat_order,
     unsort,
@@ -48,7 +49,8 @@ class Lattice(NamedTuple):
         field that carries derivatives.
       vertex_ids: int32 [d + 1, points], the vertex each weight belongs to, in
         range whatever the features.
-      entries: the same weights and vertices, in the order of the vertices.
+      entries: the same vertices, and weights as a splat takes them, in the order of the
+        vertices.
       piece_starts: int32 [numbers + 1], the entry with which each piece starts, and the
         number of entries at a number that no piece has. A piece starts with each vertex
         and at each multiple of `PIECE`; its number is entry // `PIECE` + vertex.
@@ -142,30 +144,20 @@ def build_lattice(
 @partial(jax.jit, static_argnames=("capacity", "is_grid"))
 def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice:
     with jax.enable_x64(True):
-        points = len(features)
-        blocks = _cut_in_blocks(features)
-        # Boxes around the blocks, together, are smaller than one around all points.
-        lowest, highest = jax.vmap(base_range)(blocks)
-        digits = codes.digits_of(lowest.min(axis=0), highest.max(axis=0))
+        digits = codes.digits_of(*base_range(features.T))
 
         def embed_and_encode(features):
             simplex = embed(features)
             return codes.encode(simplex, digits), simplex.weights
 
-        def is_right(blocks, entries, neighbours):
-            # Embedded once more, and in the same way: at a tie another vertex would
-            # look like a collision. To keep what so few lattices need costs them all.
-            simplex = _by_blocks(embed, blocks, points)
-            return is_free_of_collisions(simplex, entries, neighbours)
-
-        code, weights = _by_blocks(embed_and_encode, blocks, points)
-        entries = sort_entries(code, capacity)
-        neighbours = find_neighbours(entries, digits.places, rows=capacity + 1)
+        code, weights = _by_blocks(embed_and_encode, features)
+        entries = sort_entries(code, digits.bound, capacity)
+        neighbours = find_neighbours(entries, digits.places)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
-            is_right,
-            blocks,
+            is_free_of_collisions,
+            features,
             entries,
             neighbours,
         )
@@ -174,16 +166,15 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = weights + nan_if_overflowed.astype(weights.dtype)
     order, places = splat_order(entries.points, is_grid)
+    piece_starts = cut_in_pieces(entries, capacity)
+    weights = _weights_by_slot(
+        barycentric, entries.points, entries.vertex_ids, piece_starts
+    )
     return Lattice(
         barycentric,
         unsort(entries),
-        Entries(
-            order,
-            places,
-            _sort_weights(barycentric, entries.points),
-            entries.vertex_ids,
-        ),
-        cut_in_pieces(entries, capacity),
+        Entries(order, places, weights, entries.vertex_ids),
+        piece_starts,
         neighbours,
         entries.num_vertices,
         overflowed,
@@ -203,19 +194,19 @@ def _cut_in_blocks(features: jax.Array) -> jax.Array:
     return padded.reshape(blocks, size, d).swapaxes(1, 2)
 
 
-def _by_blocks(
-    function: Callable[[jax.Array], Any], blocks: jax.Array, points: int
-) -> Any:
-    """The function of all the features [d, points], computed one block after the other.
+def _by_blocks(function: Callable[[jax.Array], Any], features: jax.Array) -> Any:
+    """The function of features [points, d], computed for one block after the other.
 
     For all points at once its arrays would go through memory, which takes about twice
-    as long. It must return a pytree of arrays [rows, points of a block].
+    as long. It takes [d, points of a block], and must return a pytree of arrays [rows,
+    points of a block].
     """
 
     def join(of_blocks):
-        return of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)[:, :points]
+        joined = of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)
+        return joined[:, : len(features)]
 
-    return jax.tree.map(join, lax.map(function, blocks))
+    return jax.tree.map(join, lax.map(function, _cut_in_blocks(features)))
 
 
 def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
@@ -224,11 +215,19 @@ def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
     points = entries.places
     if entries.order is not None:
         points = take(entries.order, points)
-    weights = _sort_weights(barycentric, points)
+    weights = _weights_by_slot(
+        barycentric, points, entries.vertex_ids, lattice.piece_starts
+    )
     entries = entries._replace(weights=weights)
     return lattice._replace(barycentric=barycentric, entries=entries)
 
 
-def _sort_weights(barycentric: jax.Array, points: jax.Array) -> jax.Array:
-    """Barycentric weights [d + 1, points] in the order of the entries' points."""
-    return lax.stop_gradient(take_each(barycentric, points))
+def _weights_by_slot(
+    barycentric: jax.Array,
+    points: jax.Array,
+    vertex_ids: jax.Array,
+    piece_starts: jax.Array,
+) -> jax.Array:
+    """`Entries.weights`, of the weights [d + 1, points] and the entries' points."""
+    taken = slots(vertex_ids, piece_starts).astype(barycentric.dtype)
+    return lax.stop_gradient(take_each(barycentric, points) / taken)

@@ -10,27 +10,27 @@ from jax import lax
 
 from crfrnn_jax import codes, hashing
 from crfrnn_jax.entries import SortedEntries
-from crfrnn_jax.indexing import put, take
-from crfrnn_jax.simplex import Simplex
+from crfrnn_jax.indexing import take
+from crfrnn_jax.simplex import keep_embeddable, widest_error, widest_reach
 
 # Rows that are put into the table, and looked up, together: few enough to stay in a
 # core's cache.
 _CHUNK = 8192
 
 
-def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax.Array:
+def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
     """Forward and backward neighbours of the vertices.
 
     Args:
       entries: the sorted entries.
       places: int64 [d], of the codes' digits.
-      rows: the capacity and one more.
 
     Returns:
-      int32 [d + 1, 2, rows], rows - 1 for none.
+      int32 [d + 1, 2, rows], rows - 1 for none. There are capacity + 1 rows.
     """
     inside, wrapped = codes.axis_steps(places)  # [axes]
     num_axes = len(inside)
+    rows = len(entries.first_of_row)
     none = rows - 1
     first_with_remainder = entries.vertex_ids[1, 0]
     axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
@@ -66,7 +66,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
     # As many turns as the vertices in use ask for. Of hashes two may be the same: both
     # are put in, and what is found wrongly, `is_free_of_collisions` sees.
     turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
-    code_of_row = _of_vertices(entries, rows, entries.codes)
+    code_of_row = take(entries.codes.reshape(-1), entries.first_of_row)
     table = hashing.empty_table(code_of_row, entries.num_vertices)
     table = lax.fori_loop(0, turns, insert, table)
     # It is `none`, but XLA does not know. Else it would fill this array, the largest of
@@ -77,50 +77,46 @@ def find_neighbours(entries: SortedEntries, places: jax.Array, rows: int) -> jax
 
 
 def is_free_of_collisions(
-    simplex: Simplex, entries: SortedEntries, neighbours: jax.Array
+    features: jax.Array, entries: SortedEntries, neighbours: jax.Array
 ) -> jax.Array:
     """Whether equal codes were equal vertices, wherever codes were compared.
 
-    Compared are all entries with the one before of the same code, and all vertices with
-    their neighbours: the quotients, as where they and the codes agree the remainders do
-    too.
+    Points that share a vertex, or have vertices beside each other, are near. So it
+    looks whether they are: entries and the one before of the same code, and the first
+    entries of vertices and of their neighbours. With up to 8 features there are no two
+    vertices of near points that a hash can't tell apart. With more, one such collision
+    would go unseen, and is as rare as any: about the number of pairs in 2^64.
+
+    Args:
+      features: float [points, d], from which the entries are.
+      entries: the sorted entries.
+      neighbours: from `find_neighbours`.
     """
-    num_remainders, points = simplex.rank.shape
-    d = num_remainders - 1
+    d = features.shape[1]
+    reach, error = widest_reach(d), widest_error(d)
+    _, kept = keep_embeddable(lax.stop_gradient(features).T)
+    rows = neighbours.shape[2]
+    point_of_row = take(entries.points.reshape(-1), entries.first_of_row)
 
-    def quotients_at(point, remainder):
-        at = jax.tree.map(lambda field: take(field, point, axis=1), simplex)
-        return codes.quotients(at, remainder)
+    def count_far(ours, theirs, compared):
+        own, other = (take(kept.T, ids).astype(jnp.float64) for ids in (ours, theirs))
+        far = _length(own - other) > reach + error * _length(own)
+        # So that it is counted by one kernel; XLA makes a chain of them of a sum.
+        counted = (far & compared).astype(jnp.float32)
+        return jnp.vdot(counted, counted)
 
-    def same_vertex(of_remainder):
-        remainder, point, is_first = of_remainder
-        own = quotients_at(point, remainder)
-        return jnp.all((own == jnp.roll(own, 1, axis=1)) | is_first[None])
+    # Entries of a remainder, and neighbours along an axis; there are as many of each.
+    def count_far_of_turn(of_turn):
+        point, is_first, forward = of_turn
+        shared = count_far(point[1:], point[:-1], ~is_first[1:])
+        beside = take(point_of_row, forward)
+        return shared + count_far(point_of_row, beside, forward < rows - 1)
 
-    entry = jnp.arange(entries.vertex_ids.size, dtype=jnp.int32)
-    first = _of_vertices(entries, neighbours.shape[2], entry)
-    of_row = quotients_at(take(entries.points.reshape(-1), first), first // points)
-    has_remainder = (first >= points)[None]
-    none = of_row.shape[1] - 1
-
-    def one_step_apart(axis):
-        forward, inside, wrapped = axis
-        steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        joined = take(of_row, forward, axis=1) == of_row + steps
-        return jnp.all(joined | (forward == none)[None])
-
-    # Loops, of which one turn is compiled and not d + 1: this hardly ever runs, except
+    # A loop, of which one turn is compiled and not d + 1: this hardly ever runs, except
     # under `vmap`, where both sides of a condition are computed.
-    remainders = jnp.arange(num_remainders, dtype=jnp.int32)
-    shared = lax.map(same_vertex, (remainders, entries.points, entries.is_first))
-    joined = lax.map(
-        one_step_apart, (neighbours[:, 0], *map(jnp.asarray, codes.step_quotients(d)))
-    )
-    return jnp.all(shared) & jnp.all(joined)
+    turns = entries.points, entries.is_first, neighbours[:, 0]
+    return jnp.all(lax.map(count_far_of_turn, turns) == 0)
 
 
-def _of_vertices(entries: SortedEntries, rows: int, of_entries: jax.Array) -> jax.Array:
-    """Of each vertex what its first entry has, 0 where there is no vertex: [rows]."""
-    vertex = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
-    nothing = jnp.zeros(rows, of_entries.dtype)
-    return put(nothing, vertex, of_entries.reshape(-1))
+def _length(vectors: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(vectors**2, axis=-1))

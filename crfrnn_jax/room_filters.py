@@ -62,8 +62,7 @@ def tangent(
 ) -> jax.Array:
     """The filter's derivative along tangents of the values and of the weights."""
 
-    def in_room(rows, lattice, in_order, tangent_in_order, of_weights):
-        moved = with_weights(lattice, of_weights)
+    def in_room(rows, lattice, in_order, tangent_in_order, moved):
         vertices = blur(lattice, splat(lattice, rows, in_order))
         by_values = splat(lattice, rows, tangent_in_order)
         of_vertices = blur(lattice, by_values + splat(moved, rows, in_order))
@@ -73,7 +72,8 @@ def tangent(
 
     in_order = in_splat_order(lattice, values)
     tangent_in_order = in_splat_order(lattice, of_values)
-    return _in_least_room(in_room, lattice, in_order, tangent_in_order, of_weights)
+    moved = with_weights(lattice, of_weights)
+    return _in_least_room(in_room, lattice, in_order, tangent_in_order, moved)
 
 
 def cotangents(
@@ -107,7 +107,7 @@ def _in_least_room(
     function: Callable[..., Any],
     lattice: Lattice,
     in_order: jax.Array,
-    *arguments: jax.Array | None,
+    *arguments: jax.Array | Lattice | None,
 ) -> Any:
     """Calls function(rows, lattice, in_order, *arguments) with rows for all vertices.
 

@@ -78,13 +78,14 @@ def embed(features: jax.Array) -> Simplex:
       The simplices; `weights` in the dtype of `features`.
     """
     d = features.shape[0]
-    embeddable, kept = _keep_embeddable(features)
+    embeddable, kept = keep_embeddable(features)
+    kept = kept.astype(jnp.float64)
 
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
     def round_coordinate(row):
         """The nearest multiple of d + 1, divided by that, and the way from there."""
-        elevated = sum_rows(row[j] * kept[j].astype(jnp.float64) for j in range(d))
+        elevated = sum_rows(row[j] * kept[j] for j in range(d))
         quotient = elevated / (d + 1)
         above, below = jnp.ceil(quotient), jnp.floor(quotient)
         # Ties downwards, as in Krähenbühl and Koltun's code.
@@ -152,7 +153,7 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     d = features.shape[0]
     # Whole numbers have no derivative, and newer JAX traces one outside the context.
-    _, kept = _keep_embeddable(lax.stop_gradient(features))
+    _, kept = keep_embeddable(lax.stop_gradient(features))
     least = jnp.min(kept, axis=1).astype(jnp.float64)
     most = jnp.max(kept, axis=1).astype(jnp.float64)
     columns = jnp.asarray(elevation_matrix(d) / (d + 1)).T
@@ -168,7 +169,7 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
 
 
-def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+def keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Which points can be embedded: bool [points]; and the features, 0 for others.
 
     Those whose features are so small that on the hyperplane they surely stay below
@@ -180,6 +181,22 @@ def _keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     return embeddable, jnp.where(embeddable, features, 0)
 
 
+def widest_reach(d: int) -> float:
+    """How far apart points may be of which a vertex of one is beside one of the other.
+
+    Or is the same. In units of the features, and but for `widest_error`.
+    """
+    # An edge of a simplex is at most sqrt(3 (d + 1) / 8) long, and a step along an axis
+    # less than sqrt(3 / 2), by the elevation's scale.
+    return 2 * np.sqrt(3 * (d + 1) / 8) + np.sqrt(3 / 2)
+
+
+def widest_error(d: int) -> float:
+    """How far rounding in `embed` may move two points apart, per unit from 0."""
+    # Of each coordinate: d products, their sum, and the matrix's own roundings.
+    return 2.0**-52 * (d + 5) * np.sqrt(d)
+
+
 def _cyclic_differences(scaled: jax.Array, rank: jax.Array) -> jax.Array:
     """Linear part of the barycentric weights, of the offsets divided by d + 1.
 
@@ -188,16 +205,16 @@ def _cyclic_differences(scaled: jax.Array, rank: jax.Array) -> jax.Array:
     """
     size = len(scaled)
 
-    def offset_of(wanted):
-        return sum_rows(jnp.where(rank[i] == wanted, scaled[i], 0) for i in range(size))
+    # Of each sum all but two terms are 0.
+    def difference(wanted):
+        before = jnp.where(wanted == size - 1, 0, wanted + 1)
+        return sum_rows(
+            jnp.where(rank[i] == wanted, scaled[i], 0)
+            - jnp.where(rank[i] == before, scaled[i], 0)
+            for i in range(size)
+        )
 
-    def difference(before, wanted):
-        own = offset_of(wanted)
-        return own, own - before
-
-    ascending = jnp.arange(size, dtype=jnp.int32)[::-1]
-    _, differences = lax.scan(difference, offset_of(jnp.int32(0)), ascending)
-    return differences
+    return lax.map(difference, jnp.arange(size, dtype=jnp.int32)[::-1])
 
 
 def sum_rows(rows: Iterable[jax.Array]) -> jax.Array:

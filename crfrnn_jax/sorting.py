@@ -1,5 +1,7 @@
 """Sorting of codes together with where they came from."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from crfrnn_jax.indexing import take_each
 _ROWS = 2
 
 
-def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sort_with_places(codes: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Sorts each row of codes, stably, as if they had no sign.
 
     One word sorts five times faster on a CPU than a code with its place beside it. So
@@ -24,6 +26,7 @@ def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Args:
       codes: int64 [rows, entries], at most 2^31 in a row.
+      bound: uint64 scalar, which none of them is above; the time depends on it.
 
     Returns:
       The sorted codes, int64 [rows, entries], and the places they had before, int32.
@@ -39,7 +42,7 @@ def sort_with_places(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
         return take_each(unsigned, places), places
 
     by_low_bits = _sort_low_bits(unsigned, place_bits)
-    is_long = jnp.max(unsigned) >> low_bits > 0
+    is_long = bound >> low_bits > 0
     ordered, places = lax.cond(
         is_long, by_high_bits, lambda *short: short, *by_low_bits
     )
@@ -52,18 +55,19 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
     place = jnp.arange(entries, dtype=jnp.uint64)
     one_more = rows % _ROWS > 0 and rows % (_ROWS + 1) == 0
     together = min(_ROWS + one_more, rows)
+    put_row = partial(lax.dynamic_update_index_in_dim, axis=0)
 
     def sort_rows(i, ordered_and_places):
         # The last rows are moved back to end with all: some are sorted again.
-        start = jnp.minimum(i * together, rows - together)
+        start = jnp.minimum(i * together, rows - together).astype(jnp.int32)
         ordered, places = ordered_and_places
         for row in range(together):
             code = lax.dynamic_index_in_dim(codes, start + row, keepdims=False)
             # No two words are the same, and yet a CPU sorts a quarter faster stably.
             words = lax.sort((code << place_bits) | place, is_stable=True)
-            ordered = ordered.at[start + row].set(words >> place_bits)
+            ordered = put_row(ordered, words >> place_bits, start + row)
             place_of = (words & np.uint64(2**place_bits - 1)).astype(jnp.int32)
-            places = places.at[start + row].set(place_of)
+            places = put_row(places, place_of, start + row)
         return ordered, places
 
     nothing = (jnp.zeros_like(codes), jnp.zeros(codes.shape, jnp.int32))

@@ -50,9 +50,6 @@ def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:
     places = lattice.entries.places.reshape(-1)
     weights = lattice.entries.weights.reshape(-1)
     first, last, vertex = _pieces(lattice, rows)
-    # A piece's last entry takes the slots that are left in it, and divides its weight
-    # between them: slots of weight 0 would make NaN of what is infinite.
-    part_of_last = 1 / (PIECE - (last - first)).astype(in_order.dtype)
 
     # XLA's CPU backend would gather the weights alone, into arrays of their own. This
     # one it never makes, and reads the weights where they are multiplied.
@@ -61,10 +58,9 @@ def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:
     # A scatter of all the entries runs on one thread of a CPU, and longer than to
     # gather them by pieces; what is left to scatter are the pieces' sums.
     def share(slot):
+        # The last entry again in the slots that are left, which its weight allows for.
         entry = jnp.minimum(first + slot, last)
-        part = jnp.where(entry == last, part_of_last, 1)
-        weight = part[:, None] * take(wide_weights, entry)
-        return weight * take(in_order, take(places, entry))
+        return take(wide_weights, entry) * take(in_order, take(places, entry))
 
     sums = sum_rows(map(share, range(PIECE)))
     nothing = jnp.zeros((rows, padded_channels(channels)), in_order.dtype)
@@ -104,9 +100,9 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
     First to last, or last to first if `reverse`, which is the transpose.
     """
     num_axes, rows = len(lattice.neighbours), len(vertices)
-    in_use = jnp.arange(rows, dtype=jnp.int32) < lattice.num_vertices
 
     def blur_axis(axis, vertices):
+        in_use = jnp.arange(rows, dtype=jnp.int32) < lattice.num_vertices
         forward, backward = (
             _take_if_any(lattice, vertices, ids)
             for ids in lattice.neighbours[axis, :, :rows]
@@ -127,7 +123,10 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
         return blur_in_turn(2 * turn + 1, blur_in_turn(2 * turn, vertices))
 
     vertices = lax.fori_loop(0, num_axes // 2, blur_two_axes, vertices)
-    return blur_in_turn(num_axes - 1, vertices) if num_axes % 2 else vertices
+    if num_axes % 2 == 0:
+        return vertices
+    # Behind a barrier its number is no constant, and it is compiled as the others are.
+    return blur_in_turn(lax.optimization_barrier(jnp.int32(num_axes - 1)), vertices)
 
 
 def slice_vertices(lattice: Lattice, vertices: jax.Array, channels: int) -> jax.Array:

@@ -7,7 +7,13 @@ import pytest
 from oracles import embed_point, step
 
 from crfrnn_jax import codes
-from crfrnn_jax.simplex import base_range, embed
+from crfrnn_jax.simplex import (
+    base_range,
+    elevation_matrix,
+    embed,
+    widest_error,
+    widest_reach,
+)
 
 POINTS = 50
 
@@ -36,7 +42,7 @@ def coded(request, cloud):
     assert digits.exact
     if request.param == "hashed":
         places = codes.hash_places(len(digits.places))
-        digits = digits._replace(places=jnp.asarray(places), exact=jnp.bool_(False))
+        digits = digits._replace(places=jnp.asarray(places), bound=np.uint64(2**64 - 1))
     code = np.asarray(jax.jit(codes.encode)(simplex, digits))
     pairs = [
         (vertex, int(code[remainder, point]))
@@ -74,9 +80,10 @@ def test_a_step_along_an_axis_adds_to_the_code(coded):
 def test_digits_leave_room_for_a_step_to_either_side(cloud):
     """A digit in 0..extent - 1 of each place, so that no two sums are the same."""
     simplex, vertices, bases = cloud
-    highest, places, _ = (np.asarray(x) for x in codes.digits_of(*bases))
+    digits = codes.digits_of(*bases)
+    highest, places, bound = (np.asarray(x).astype(np.int64) for x in digits)
     assert places[-1] == len(simplex.base)  # the remainder's, the last digit's, extent
-    extents = np.array([np.inf, *(places[:-1] / places[1:])])
+    extents = np.array([bound // places[0], *(places[:-1] / places[1:])])
     for vertex in (v for of_remainder in vertices for v in of_remainder):
         for near in [vertex] + [
             step(vertex, axis, sign) for axis in range(len(vertex)) for sign in (1, -1)
@@ -93,6 +100,7 @@ def test_codes_are_exact_as_long_as_they_fit(spread):
     assert digits.exact == (spread < 1e6)
     if not digits.exact:
         np.testing.assert_array_equal(digits.places, codes.hash_places(5))
+        assert digits.bound == np.uint64(2**64 - 1)
 
 
 @pytest.mark.parametrize(("largest", "exact"), [(2**60 - 9, True), (2**61, False)])
@@ -100,6 +108,35 @@ def test_codes_are_exact_only_if_the_remainders_fit_too(largest, exact):
     """One quotient of `largest` values; twice as many codes, in 2^62."""
     lowest, highest = jnp.array([0, -largest]), jnp.array([largest, 0])
     assert codes.digits_of(lowest, highest).exact == exact
+
+
+@pytest.mark.parametrize("d", range(1, 9))
+def test_hashes_tell_all_vertices_apart_whose_points_are_near(d):
+    """As `is_free_of_collisions` takes for granted.
+
+    Their quotients differ by no more than the points are apart, with what is granted
+    for rounding, and each vertex from its point; by one as remainders may differ; by
+    one for the step to a neighbour; and by what rounding does to the vertices. Sums of
+    the first half of the digits meet those of the other half, negated.
+    """
+    edge = np.sqrt(3 * (d + 1) / 8)
+    furthest = np.sqrt(d) * 2.0**52 / abs(elevation_matrix(d)).sum(axis=1).max()
+    error = widest_error(d) * furthest
+    quotient = np.sqrt(2 / 3)  # of a unit of the features, at most
+    reach = int(quotient * (widest_reach(d) + 2 * edge + 2 * error)) + 3
+    differences = np.arange(-reach, reach + 1)
+    places = codes.hash_places(d)
+
+    def sums(places, first):
+        for place in places:
+            first = np.add.outer(first, place * differences).reshape(-1)
+        return np.unique(first, return_counts=True)
+
+    half = (d + 1) // 2
+    one, ones = sums(places[:half], np.zeros(1, np.int64))
+    other, others = sums(-places[half:], np.arange(-d, d + 1))
+    _, of_one, of_other = np.intersect1d(one, other, return_indices=True)
+    assert (ones[of_one] * others[of_other]).tolist() == [1]
 
 
 @pytest.mark.parametrize("d", [1, 6])

@@ -83,11 +83,8 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
         np.sort(points, axis=1), [np.arange(POINTS)] * (d + 1)
     )
     assert (np.diff(vertices.ravel()) >= 0).all()
-    for unsorted, ours in (
-        (lattice.vertex_ids, vertices),
-        (lattice.barycentric, weights),
-    ):
-        np.testing.assert_array_equal(np.take_along_axis(unsorted, points, 1), ours)
+    unsorted = np.take_along_axis(np.asarray(lattice.vertex_ids), points, axis=1)
+    np.testing.assert_array_equal(unsorted, vertices)
 
     entries = vertices.size
     starts = np.asarray(lattice.piece_starts)
@@ -103,6 +100,12 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     assert sizes.max() <= PIECE
     np.testing.assert_array_equal(np.repeat(of_vertex, sizes), vertices.ravel())
 
+    # The last entry of a piece takes the slots that the others leave.
+    slots = np.ones(entries, np.float32)
+    slots[starts + sizes - 1] += PIECE - sizes
+    barycentric = np.take_along_axis(np.asarray(lattice.barycentric), points, axis=1)
+    np.testing.assert_array_equal(weights.ravel(), barycentric.ravel() / slots)
+
 
 def _build_anew(features):
     """Builds a lattice not with what was compiled, whose constants are its own."""
@@ -117,15 +120,6 @@ def test_points_may_be_embedded_block_by_block(monkeypatch, d):
     monkeypatch.setattr(lattice_module, "_BLOCK", 64)
     features = features_of("spread", d, points=197)
     assert_same_lattice(_build_anew(features), DictLattice(features))
-
-
-def test_blocks_of_hashed_codes_are_compared_and_found_right(monkeypatch):
-    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    features = features_of("clustered", 3, points=197)
-    places = codes.hash_places(3)
-    hashed = _build_with(monkeypatch, features, places=places, exact=False)
-    assert not hashed.overflowed
-    assert int(hashed.num_vertices) == len(DictLattice(features).number)
 
 
 def test_blocks_derive_and_batch_as_a_whole_does(monkeypatch):
@@ -184,6 +178,10 @@ def test_barycentric_weights_interpolate():
     np.testing.assert_allclose(barycentric.sum(0), 1, atol=1e-6)
 
 
+# What no code is above if codes are hashes.
+HASHED = np.uint64(2**64 - 1)
+
+
 def _build_with(monkeypatch, features, **replaced):
     """Builds a lattice with some of its digits replaced."""
     original = codes.digits_of
@@ -203,8 +201,9 @@ def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
     They may number the vertices differently, so only what is filtered is compared.
     """
     features = features_of("spread", 3)
-    places = codes.hash_places(3) if hashed else 4 * np.array([2**58, 2**29, 1])
-    other = _build_with(monkeypatch, features, places=places, exact=not hashed)
+    places = codes.hash_places(3) if hashed else 4 * np.array([2**52, 2**26, 1])
+    bound = HASHED if hashed else np.uint64(2**62 - 1)
+    other = _build_with(monkeypatch, features, places=places, bound=bound)
     assert not other.overflowed
     ours, packed = (filter_lattice(x, VALUES) for x in (other, build_lattice(features)))
     np.testing.assert_allclose(ours, packed, rtol=1e-5, atol=1e-6)
@@ -214,7 +213,7 @@ def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
 def test_hashes_that_collide_are_seen(monkeypatch, places):
     """Of vertices at one point, of such that are never joined, and of neighbours."""
     features = features_of("spread", 3)
-    replaced = {"places": np.array(places), "exact": False}
+    replaced = {"places": np.array(places), "bound": HASHED}
     lattice = _build_with(monkeypatch, features, **replaced)
     assert lattice.overflowed
     assert np.isnan(lattice.barycentric).all()
@@ -222,20 +221,44 @@ def test_hashes_that_collide_are_seen(monkeypatch, places):
 
 
 def test_a_hash_that_joins_distant_vertices_is_seen(monkeypatch):
-    """Two points far apart, the same way inside their simplices, codes one apart.
+    """Two points far apart, the same way inside their simplices, codes five apart.
 
-    No two vertices have the same code, but where a step along the last axis leads to
-    another vertex of the first point, one along the first axis seems to lead to one of
-    the second point.
+    No two vertices have the same code, but some steps seem to lead from a vertex of one
+    point to one of the other.
     """
     base = np.array([[0, 0, 0], [50, -49, -1]])
     elevated = 3 * base + np.array([0.5, 0.1, -0.6])
     features = np.linalg.lstsq(elevation_matrix(2), elevated.T)[0].T.astype(np.float32)
     assert int(build_lattice(features).num_vertices) == 6
-    replaced = {"places": np.array([3, 3]), "exact": False}
+    replaced = {"places": np.array([240, -5]), "bound": HASHED}
     lattice = _build_with(monkeypatch, features, **replaced)
     assert int(lattice.num_vertices) == 6
     assert lattice.overflowed
+
+
+def test_a_point_that_cannot_be_embedded_hides_no_collision(monkeypatch):
+    """It is taken for the origin, and here stands between two that collide."""
+    features = np.array([[0, 0], [np.nan, 0], [30, 0]], np.float32)
+    replaced = {"places": np.array([0, 0]), "bound": HASHED}
+    assert _build_with(monkeypatch, features, **replaced).overflowed
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "furthest"])
+@pytest.mark.parametrize("d", [1, 3, 6])
+def test_hashes_that_do_not_collide_give_the_same_lattice(monkeypatch, kind, d):
+    """Also furthest out, and beside points that can't be embedded."""
+    if kind == "furthest":
+        spread = features_of("spread", d) * np.float32(2.0**50 / 20 / (d + 1))
+        features = np.concatenate([spread, spread])  # to share vertices
+        features[0], features[1], features[2] = np.nan, np.inf, 1e30
+    else:
+        features = features_of(kind, d)
+    replaced = {"places": codes.hash_places(d), "bound": HASHED}
+    hashed = _build_with(monkeypatch, features, **replaced)
+    assert not hashed.overflowed
+    assert int(hashed.num_vertices) == int(build_lattice(features).num_vertices)
+    if kind != "furthest":
+        assert_same_lattice(hashed, DictLattice(features))
 
 
 def test_two_vertices_that_cannot_be_told_apart_are_an_error(monkeypatch):

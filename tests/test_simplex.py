@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracles import embed_point
 
-from crfrnn_jax.simplex import base_range, elevation_matrix, embed
+from crfrnn_jax.simplex import base_range, elevation_matrix, embed, widest_reach
 
 POINTS = 60
 
@@ -130,3 +130,19 @@ def test_derivative_of_the_weights_is_a_difference():
     np.testing.assert_array_equal(ahead.base, behind.base)
     slope = (np.asarray(ahead.weights) - np.asarray(behind.weights)) / 2e-5
     np.testing.assert_allclose(derivative, slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("d", range(1, 6))
+def test_points_with_vertices_beside_each_other_are_within_reach(d):
+    """The furthest: from the far ends of the longest edges, with a step between."""
+    size = d + 1
+
+    def canonical(k):
+        """The vertex of remainder k of the simplex at the origin (section 3.1)."""
+        return np.concatenate([np.full(size - k, k), np.full(k, k - size)])
+
+    longest = max(np.linalg.norm(canonical(k)) for k in range(size))
+    step = np.linalg.norm(canonical(1))
+    length = np.linalg.norm(elevation_matrix(d)[:, 0])  # of a unit of the features
+    furthest = (2 * longest + step) / length
+    assert furthest <= widest_reach(d) < 1.3 * furthest

@@ -39,7 +39,7 @@ def codes_of(kind, rows, entries):
 )
 def test_rows_are_sorted_stably_as_unsigned(kind, rows, entries):
     codes = codes_of(kind, rows, entries)
-    ordered, places = sort_with_places(codes)
+    ordered, places = sort_with_places(codes, codes.view(np.uint64).max())
     truth = np.argsort(codes.view(np.uint64), axis=1, kind="stable")
     assert ordered.dtype == jnp.int64
     assert places.dtype == jnp.int32
@@ -47,11 +47,18 @@ def test_rows_are_sorted_stably_as_unsigned(kind, rows, entries):
     np.testing.assert_array_equal(ordered, np.take_along_axis(codes, truth, axis=1))
 
 
+def test_a_bound_may_be_loose():
+    codes = codes_of("short", 3, 100)
+    ordered, places = sort_with_places(codes, np.uint64(2**64 - 1))
+    np.testing.assert_array_equal(ordered, np.sort(codes, axis=1))
+    np.testing.assert_array_equal(places, np.argsort(codes, axis=1, kind="stable"))
+
+
 @pytest.mark.parametrize("bits_too_many", [0, 1])
 def test_codes_as_long_as_fit_beside_their_places(bits_too_many):
     """With 100 entries, 7 bits of a word are the place's and 57 are left."""
     top = 2**57 - 1 + bits_too_many
     codes = np.where(np.arange(100) % 3 == 0, top, np.arange(100))[None]
-    ordered, places = sort_with_places(codes.astype(np.int64))
+    ordered, places = sort_with_places(codes.astype(np.int64), np.uint64(top))
     np.testing.assert_array_equal(places, np.argsort(codes, axis=1, kind="stable"))
     np.testing.assert_array_equal(ordered, np.sort(codes, axis=1))
