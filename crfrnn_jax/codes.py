@@ -58,6 +58,7 @@ def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
     num_remainders = len(lowest)
     lowest, highest = lowest[:0:-1] - 2, highest[:0:-1] + 1
     extent = highest + 1 - lowest
+    # In doubles, as the product may not fit a word.
     exact = num_remainders * jnp.prod(extent.astype(jnp.float64)) < 2.0**62
     lower_digits = jnp.append(extent[1:], num_remainders)
     mixed = jnp.cumprod(lower_digits[::-1])[::-1]
