@@ -97,11 +97,8 @@ def splat_order(points: jax.Array, is_grid: bool) -> tuple[jax.Array | None, jax
 
 def cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
     """Where each piece of the sorted entries starts: int32 [numbers + 1]."""
-    entry = jnp.arange(entries.points.size, dtype=jnp.int32)
+    entry, piece = _pieces_of_entries(entries.vertex_ids)
     begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
-    # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
-    # than to skip the gaps.
-    piece = entry // PIECE + entries.vertex_ids.reshape(-1)
     most = piece_numbers(entry.size, capacity + 1)
     starts = jnp.full(most + 1, entry.size, jnp.int32)
     number = jnp.where(begins, piece, most + 1)
@@ -114,12 +111,18 @@ def slots(vertex_ids: jax.Array, piece_starts: jax.Array) -> jax.Array:
     One each, and the last entry of a piece also those of the `PIECE` that are left.
     Slots of weight 0 would make NaN of what is infinite.
     """
-    vertex = vertex_ids.reshape(-1)
-    entry = jnp.arange(vertex.size, dtype=jnp.int32)
-    piece = entry // PIECE + vertex
+    entry, piece = _pieces_of_entries(vertex_ids)
     following = jnp.append(piece[1:], -1)
     left = PIECE - (entry - take(piece_starts, piece))
     return jnp.where(piece == following, 1, left).reshape(vertex_ids.shape)
+
+
+def _pieces_of_entries(vertex_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The entries one after another, and the number of the piece that each is in."""
+    entry = jnp.arange(vertex_ids.size, dtype=jnp.int32)
+    # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
+    # than to skip the gaps.
+    return entry, entry // PIECE + vertex_ids.reshape(-1)
 
 
 def piece_numbers(entries: int, rows: int) -> int:
