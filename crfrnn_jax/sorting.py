@@ -59,6 +59,7 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
 
     def sort_rows(i, ordered_and_places):
         # The last rows are moved back to end with all: some are sorted again.
+        # A wider index could not be batched, as that is traced outside the context.
         start = jnp.minimum(i * together, rows - together).astype(jnp.int32)
         ordered, places = ordered_and_places
         for row in range(together):
