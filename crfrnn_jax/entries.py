@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from crfrnn_jax.indexing import put, put_back, take
 from crfrnn_jax.sorting import sort_with_places
@@ -34,6 +36,22 @@ class Entries(NamedTuple):
     places: jax.Array
     weights: jax.Array
     vertex_ids: jax.Array
+
+
+class Pieces(NamedTuple):
+    """At most `PIECE` entries of a vertex, one after another, that are summed up at once.
+
+    A piece starts with each vertex and at each multiple of `PIECE`. Its number is that
+    of its entries // `PIECE` + vertex, so some numbers have no piece.
+
+    Attributes:
+      first: int32 [numbers + 1], the entry with which each piece starts, and the number
+        of entries at a number that no piece has, as the last.
+      last: int32 [numbers + 1], the entry with which it ends, or some other.
+    """
+
+    first: jax.Array
+    last: jax.Array
 
 
 class SortedEntries(NamedTuple):
@@ -69,21 +87,23 @@ def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntr
     is_first = jnp.pad(
         code[:, 1:] != code[:, :-1], ((0, 0), (1, 0)), constant_values=True
     )
-    ordinal = jnp.cumsum(is_first.reshape(-1), dtype=jnp.int32)
-    vertex_ids = jnp.minimum(ordinal - 1, capacity).reshape(is_first.shape)
+
+    def count(before, is_first):
+        ordinal = before + jnp.cumsum(is_first, dtype=jnp.int32)
+        return ordinal[-1], jnp.minimum(ordinal - 1, capacity)
+
+    # By rows, as what is compiled for a row serves the lattices of all kernels.
+    num_vertices, vertex_ids = lax.scan(count, jnp.int32(0), is_first)
     row = jnp.where(is_first, vertex_ids, capacity + 1).reshape(-1)
     entry = jnp.arange(row.size, dtype=jnp.int32)
     first_of_row = put(jnp.zeros(capacity + 1, jnp.int32), row, entry)
-    return SortedEntries(points, code, is_first, vertex_ids, first_of_row, ordinal[-1])
+    return SortedEntries(points, code, is_first, vertex_ids, first_of_row, num_vertices)
 
 
 def unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    num_remainders, points = entries.points.shape
-    starts = points * jnp.arange(num_remainders, dtype=jnp.int32)
-    order = (entries.points + starts[:, None]).reshape(-1)
-    unsorted = put_back(entries.vertex_ids.reshape(-1), order)
-    return unsorted.reshape(num_remainders, points)
+    # By rows, as what is compiled for a row serves the lattices of all kernels.
+    return lax.map(lambda row: put_back(*row), (entries.vertex_ids, entries.points))
 
 
 def splat_order(points: jax.Array, is_grid: bool) -> tuple[jax.Array | None, jax.Array]:
@@ -95,26 +115,36 @@ def splat_order(points: jax.Array, is_grid: bool) -> tuple[jax.Array | None, jax
     return order, take(places, points)
 
 
-def cut_in_pieces(entries: SortedEntries, capacity: int) -> jax.Array:
-    """Where each piece of the sorted entries starts: int32 [numbers + 1]."""
+def cut_in_pieces(entries: SortedEntries, capacity: int) -> Pieces:
+    """The pieces of the sorted entries."""
     entry, piece = _pieces_of_entries(entries.vertex_ids)
     begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
-    most = piece_numbers(entry.size, capacity + 1)
-    starts = jnp.full(most + 1, entry.size, jnp.int32)
-    number = jnp.where(begins, piece, most + 1)
-    return put(starts, number, entry)
+    numbers = piece_numbers(entry.size, capacity + 1)
+    nowhere = jnp.full(numbers + 1, entry.size, jnp.int32)
+    first = put(nowhere, jnp.where(begins, piece, numbers + 1), entry)
+    number = jnp.arange(numbers + 1, dtype=jnp.int32)
+    following = take(first, jnp.minimum(number + 1, numbers))
+    # Where the next number is no piece's, this one ends before a multiple of `PIECE`.
+    last = jnp.minimum(following, (first // PIECE + 1) * PIECE) - 1
+    return Pieces(first, last)
 
 
-def slots(vertex_ids: jax.Array, piece_starts: jax.Array) -> jax.Array:
+def vertices_of_pieces(first: jax.Array, entries: int, rows: int) -> jax.Array:
+    """The vertex of each piece, by the entry it starts with; `rows` where none is."""
+    number = jnp.arange(len(first), dtype=jnp.int32)
+    return jnp.where(first < entries, number - first // PIECE, rows)
+
+
+def slots(vertex_ids: jax.Array, pieces: Pieces) -> jax.Array:
     """How many of the slots of its piece each entry takes: int32 [d + 1, points].
 
     One each, and the last entry of a piece also those of the `PIECE` that are left.
     Slots of weight 0 would make NaN of what is infinite.
     """
     entry, piece = _pieces_of_entries(vertex_ids)
-    following = jnp.append(piece[1:], -1)
-    left = PIECE - (entry - take(piece_starts, piece))
-    return jnp.where(piece == following, 1, left).reshape(vertex_ids.shape)
+    left = PIECE - (entry - take(pieces.first, piece))
+    is_last = entry == take(pieces.last, piece)
+    return jnp.where(is_last, left, 1).reshape(vertex_ids.shape)
 
 
 def _pieces_of_entries(vertex_ids: jax.Array) -> tuple[jax.Array, jax.Array]:

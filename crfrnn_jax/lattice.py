@@ -19,6 +19,7 @@ from crfrnn_jax.checks import (
 )
 from crfrnn_jax.entries import (
     Entries,
+    Pieces,
     cut_in_pieces,
     slots,
     sort_entries,
@@ -51,9 +52,7 @@ class Lattice(NamedTuple):
         range whatever the features.
       entries: the same vertices, and weights as a splat takes them, in the order of the
         vertices.
-      piece_starts: int32 [numbers + 1], the entry with which each piece starts, and the
-        number of entries at a number that no piece has. A piece starts with each vertex
-        and at each multiple of `PIECE`; its number is entry // `PIECE` + vertex.
+      pieces: the entries that are summed up at once.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), rows], for each row the
         vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the
@@ -71,7 +70,7 @@ class Lattice(NamedTuple):
     barycentric: jax.Array
     vertex_ids: jax.Array
     entries: Entries
-    piece_starts: jax.Array
+    pieces: Pieces
     neighbours: jax.Array
     num_vertices: jax.Array
     overflowed: jax.Array
@@ -147,7 +146,7 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
         digits = codes.digits_of(*base_range(features.T))
 
         def embed_and_encode(features):
-            simplex = embed(features)
+            simplex = embed(features.T)
             return codes.encode(simplex, digits), simplex.weights
 
         code, weights = _by_blocks(embed_and_encode, features)
@@ -166,15 +165,13 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
     nan_if_overflowed = jnp.where(overflowed, jnp.nan, 0.0)
     barycentric = weights + nan_if_overflowed.astype(weights.dtype)
     order, places = splat_order(entries.points, is_grid)
-    piece_starts = cut_in_pieces(entries, capacity)
-    weights = _weights_by_slot(
-        barycentric, entries.points, entries.vertex_ids, piece_starts
-    )
+    pieces = cut_in_pieces(entries, capacity)
+    weights = _weights_by_slot(barycentric, entries.points, entries.vertex_ids, pieces)
     return Lattice(
         barycentric,
         unsort(entries),
         Entries(order, places, weights, entries.vertex_ids),
-        piece_starts,
+        pieces,
         neighbours,
         entries.num_vertices,
         overflowed,
@@ -182,7 +179,7 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
 
 
 def _cut_in_blocks(features: jax.Array) -> jax.Array:
-    """Features [points, d] as [blocks, d, points of a block].
+    """Features [points, d] as [blocks, points of a block, d].
 
     The last point is repeated to fill the last block.
     """
@@ -191,14 +188,14 @@ def _cut_in_blocks(features: jax.Array) -> jax.Array:
     size = -(-points // blocks)
     padding = ((0, blocks * size - points), (0, 0))
     padded = jnp.pad(features, padding, mode="edge")
-    return padded.reshape(blocks, size, d).swapaxes(1, 2)
+    return padded.reshape(blocks, size, d)
 
 
 def _by_blocks(function: Callable[[jax.Array], Any], features: jax.Array) -> Any:
     """The function of features [points, d], computed for one block after the other.
 
     For all points at once its arrays would go through memory, which takes about twice
-    as long. It takes [d, points of a block], and must return a pytree of arrays [rows,
+    as long. It takes [points of a block, d], and must return a pytree of arrays [rows,
     points of a block].
     """
 
@@ -215,9 +212,7 @@ def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:
     points = entries.places
     if entries.order is not None:
         points = take(entries.order, points)
-    weights = _weights_by_slot(
-        barycentric, points, entries.vertex_ids, lattice.piece_starts
-    )
+    weights = _weights_by_slot(barycentric, points, entries.vertex_ids, lattice.pieces)
     entries = entries._replace(weights=weights)
     return lattice._replace(barycentric=barycentric, entries=entries)
 
@@ -226,8 +221,8 @@ def _weights_by_slot(
     barycentric: jax.Array,
     points: jax.Array,
     vertex_ids: jax.Array,
-    piece_starts: jax.Array,
+    pieces: Pieces,
 ) -> jax.Array:
     """`Entries.weights`, of the weights [d + 1, points] and the entries' points."""
-    taken = slots(vertex_ids, piece_starts).astype(barycentric.dtype)
+    taken = slots(vertex_ids, pieces).astype(barycentric.dtype)
     return lax.stop_gradient(take_each(barycentric, points) / taken)

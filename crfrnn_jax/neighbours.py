@@ -23,7 +23,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
 
     Args:
       entries: the sorted entries.
-      places: int64 [d], of the codes' digits.
+      places: int64 [d + 1], of the codes' digits.
 
     Returns:
       int32 [d + 1, 2, rows], rows - 1 for none. There are capacity + 1 rows.
@@ -33,7 +33,7 @@ def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
     rows = len(entries.first_of_row)
     none = rows - 1
     first_with_remainder = entries.vertex_ids[1, 0]
-    axis = jnp.arange(num_axes, dtype=jnp.int32)[:, None]
+    axis = np.arange(num_axes, dtype=np.int32)[:, None]
     chunk = min(_CHUNK, rows)
 
     def of_chunk(i):
@@ -94,28 +94,27 @@ def is_free_of_collisions(
     """
     d = features.shape[1]
     reach, error = widest_reach(d), widest_error(d)
-    _, kept = keep_embeddable(lax.stop_gradient(features).T)
+    _, kept = keep_embeddable(lax.stop_gradient(features), axis=1)
     rows = neighbours.shape[2]
     point_of_row = take(entries.points.reshape(-1), entries.first_of_row)
 
-    def count_far(ours, theirs, compared):
-        own, other = (take(kept.T, ids).astype(jnp.float64) for ids in (ours, theirs))
+    # Entries of a remainder, and neighbours along an axis; there are as many of each.
+    def count_far(so_far, of_turn):
+        point, is_first, forward = of_turn
+        ours = jnp.concatenate([point[1:], point_of_row])
+        theirs = jnp.concatenate([point[:-1], take(point_of_row, forward)])
+        compared = jnp.concatenate([~is_first[1:], forward < rows - 1])
+        own, other = (take(kept, ids).astype(jnp.float64) for ids in (ours, theirs))
         far = _length(own - other) > reach + error * _length(own)
         # So that it is counted by one kernel; XLA makes a chain of them of a sum.
         counted = (far & compared).astype(jnp.float32)
-        return jnp.vdot(counted, counted)
-
-    # Entries of a remainder, and neighbours along an axis; there are as many of each.
-    def count_far_of_turn(of_turn):
-        point, is_first, forward = of_turn
-        shared = count_far(point[1:], point[:-1], ~is_first[1:])
-        beside = take(point_of_row, forward)
-        return shared + count_far(point_of_row, beside, forward < rows - 1)
+        return so_far + jnp.vdot(counted, counted), None
 
     # A loop, of which one turn is compiled and not d + 1: this hardly ever runs, except
     # under `vmap`, where both sides of a condition are computed.
     turns = entries.points, entries.is_first, neighbours[:, 0]
-    return jnp.all(lax.map(count_far_of_turn, turns) == 0)
+    num_far, _ = lax.scan(count_far, jnp.float32(0), turns)
+    return num_far == 0
 
 
 def _length(vectors: jax.Array) -> jax.Array:

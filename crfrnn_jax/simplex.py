@@ -115,7 +115,7 @@ def embed(features: jax.Array) -> Simplex:
         scaled = (own - away.astype(jnp.float64)) * (1 / (d + 1))
         return base, rank + away, scaled.astype(dtype)
 
-    index = jnp.arange(d + 1, dtype=jnp.int32)
+    index = np.arange(d + 1, dtype=np.int32)
     base, rank, scaled = lax.map(rank_coordinate, (index, nearest, offset))
     weights = _cyclic_differences(scaled, rank)
     weights = jnp.where(embeddable, weights + np.eye(d + 1, 1, dtype=dtype), jnp.nan)
@@ -169,15 +169,21 @@ def base_range(features: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
 
 
-def keep_embeddable(features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Which points can be embedded: bool [points]; and the features, 0 for others.
+def keep_embeddable(features: jax.Array, axis: int = 0) -> tuple[jax.Array, jax.Array]:
+    """Which points can be embedded, and the features, 0 for others.
 
     Those whose features are so small that on the hyperplane they surely stay below
     2^52, as far as doubles have integers.
+
+    Args:
+      features: float, d of them along the axis.
+      axis: which, and it is kept, with one number for a point.
     """
-    furthest = 2.0**52 / np.abs(elevation_matrix(len(features))).sum(axis=1).max()
+    matrix = elevation_matrix(features.shape[axis])
+    furthest = 2.0**52 / np.abs(matrix).sum(axis=1).max()
     # The maximum is NaN if one of them is, and XLA vectorises it.
-    embeddable = jnp.max(abs(features), axis=0).astype(jnp.float64) < furthest
+    largest = jnp.max(abs(features), axis, keepdims=True)
+    embeddable = largest.astype(jnp.float64) < furthest
     return embeddable, jnp.where(embeddable, features, 0)
 
 
@@ -214,7 +220,7 @@ def _cyclic_differences(scaled: jax.Array, rank: jax.Array) -> jax.Array:
             for i in range(size)
         )
 
-    return lax.map(difference, jnp.arange(size, dtype=jnp.int32)[::-1])
+    return lax.map(difference, np.arange(size, dtype=np.int32)[::-1])
 
 
 def sum_rows(rows: Iterable[jax.Array]) -> jax.Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from crfrnn_jax.entries import PIECE, piece_numbers
+from crfrnn_jax.entries import PIECE, piece_numbers, vertices_of_pieces
 from crfrnn_jax.indexing import add, take
 from crfrnn_jax.lattice import Lattice
 from crfrnn_jax.simplex import sum_rows
@@ -49,7 +49,8 @@ def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:
     channels = in_order.shape[1]
     places = lattice.entries.places.reshape(-1)
     weights = lattice.entries.weights.reshape(-1)
-    first, last, vertex = _pieces(lattice, rows)
+    numbers = piece_numbers(len(weights), rows)
+    first, last = (entry[:numbers] for entry in lattice.pieces)
 
     # XLA's CPU backend would gather the weights alone, into arrays of their own. This
     # one it never makes, and reads the weights where they are multiplied.
@@ -63,24 +64,9 @@ def splat(lattice: Lattice, rows: int, in_order: jax.Array) -> jax.Array:
         return take(wide_weights, entry) * take(in_order, take(places, entry))
 
     sums = sum_rows(map(share, range(PIECE)))
+    vertex = vertices_of_pieces(first, len(weights), rows)
     nothing = jnp.zeros((rows, padded_channels(channels)), in_order.dtype)
     return add(nothing, vertex, sums)
-
-
-def _pieces(lattice: Lattice, rows: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each piece's first entry, its last, and its vertex: int32 [numbers].
-
-    A number that is no piece's has `rows` for a vertex.
-    """
-    vertex_ids = lattice.entries.vertex_ids.reshape(-1)
-    entries = len(vertex_ids)
-    starts = lattice.piece_starts[: piece_numbers(entries, rows) + 1]
-    first, following = starts[:-1], starts[1:]
-    # Where the next number is no piece's, this one ends at a multiple of `PIECE`.
-    multiple = (first // PIECE + 1) * PIECE
-    last = jnp.minimum(following, multiple) - 1
-    vertex = take(vertex_ids, jnp.minimum(first, entries - 1))
-    return first, last, jnp.where(first < entries, vertex, rows)
 
 
 def mix(values: jax.Array, mixing: jax.Array) -> jax.Array:

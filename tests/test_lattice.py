@@ -87,22 +87,25 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     np.testing.assert_array_equal(unsorted, vertices)
 
     entries = vertices.size
-    starts = np.asarray(lattice.piece_starts)
+    starts, ends = map(np.asarray, lattice.pieces)
+    assert starts[-1] == entries
     (numbers,) = np.nonzero(starts < entries)
     assert (starts[starts >= entries] == entries).all()
-    assert len(starts) > numbers[-1] + 1
-    starts = starts[numbers]
+    assert ends.min() >= 0
+    assert ends.max() < entries
+    starts, ends = starts[numbers], ends[numbers]
     assert starts[0] == 0
     of_vertex = vertices.ravel()[starts]
     np.testing.assert_array_equal(numbers, starts // PIECE + of_vertex)
     sizes = np.diff(starts, append=entries)
+    np.testing.assert_array_equal(ends, starts + sizes - 1)
     assert sizes.min() >= 1
     assert sizes.max() <= PIECE
     np.testing.assert_array_equal(np.repeat(of_vertex, sizes), vertices.ravel())
 
     # The last entry of a piece takes the slots that the others leave.
     slots = np.ones(entries, np.float32)
-    slots[starts + sizes - 1] += PIECE - sizes
+    slots[ends] += PIECE - sizes
     barycentric = np.take_along_axis(np.asarray(lattice.barycentric), points, axis=1)
     np.testing.assert_array_equal(weights.ravel(), barycentric.ravel() / slots)
 
@@ -187,7 +190,7 @@ def _build_with(monkeypatch, features, **replaced):
     original = codes.digits_of
 
     def digits_of(*bases):
-        return original(*bases)._replace(**replaced)
+        return original(*bases)._replace(**jax.tree.map(jnp.asarray, replaced))
 
     with monkeypatch.context() as patch:
         patch.setattr(codes, "digits_of", digits_of)
@@ -201,7 +204,7 @@ def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
     They may number the vertices differently, so only what is filtered is compared.
     """
     features = features_of("spread", 3)
-    places = codes.hash_places(3) if hashed else 4 * np.array([2**52, 2**26, 1])
+    places = codes.hash_places(3) if hashed else 4 * np.array([0, 1, 2**26, 2**52])
     bound = HASHED if hashed else np.uint64(2**62 - 1)
     other = _build_with(monkeypatch, features, places=places, bound=bound)
     assert not other.overflowed
@@ -209,11 +212,11 @@ def test_codes_that_fill_a_word_give_the_same_filter(monkeypatch, hashed):
     np.testing.assert_allclose(ours, packed, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("places", [(0, 0, 4), (4, 4, 4), (2**40, 4, 0), (3, 2, 1)])
+@pytest.mark.parametrize("places", [(4, 0, 0), (4, 4, 4), (0, 4, 2**40), (1, 2, 3)])
 def test_hashes_that_collide_are_seen(monkeypatch, places):
     """Of vertices at one point, of such that are never joined, and of neighbours."""
     features = features_of("spread", 3)
-    replaced = {"places": np.array(places), "bound": HASHED}
+    replaced = {"places": np.append(0, places), "bound": HASHED}
     lattice = _build_with(monkeypatch, features, **replaced)
     assert lattice.overflowed
     assert np.isnan(lattice.barycentric).all()
@@ -230,7 +233,7 @@ def test_a_hash_that_joins_distant_vertices_is_seen(monkeypatch):
     elevated = 3 * base + np.array([0.5, 0.1, -0.6])
     features = np.linalg.lstsq(elevation_matrix(2), elevated.T)[0].T.astype(np.float32)
     assert int(build_lattice(features).num_vertices) == 6
-    replaced = {"places": np.array([240, -5]), "bound": HASHED}
+    replaced = {"places": np.array([0, -5, 240]), "bound": HASHED}
     lattice = _build_with(monkeypatch, features, **replaced)
     assert int(lattice.num_vertices) == 6
     assert lattice.overflowed
@@ -239,7 +242,7 @@ def test_a_hash_that_joins_distant_vertices_is_seen(monkeypatch):
 def test_a_point_that_cannot_be_embedded_hides_no_collision(monkeypatch):
     """It is taken for the origin, and here stands between two that collide."""
     features = np.array([[0, 0], [np.nan, 0], [30, 0]], np.float32)
-    replaced = {"places": np.array([0, 0]), "bound": HASHED}
+    replaced = {"places": np.array([0, 0, 0]), "bound": HASHED}
     assert _build_with(monkeypatch, features, **replaced).overflowed
 
 
