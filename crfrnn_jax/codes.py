@@ -61,7 +61,7 @@ def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
     num_coordinates = len(extent)
     # The digits less significant than each, and than one more that would come next.
     digit = np.arange(num_coordinates)
-    is_less = (0 < digit) & (digit < np.arange(num_coordinates + 1)[:, None])
+    is_less = (digit > 0) & (digit < np.arange(num_coordinates + 1)[:, None])
     # Spelt out, a cumulative product would be a chain of kernels.
     products = num_coordinates * jnp.prod(jnp.where(is_less, extent, 1), axis=1)
     mixed, num_codes = jnp.where(digit > 0, products[:-1], 0), products[-1]

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from crfrnn_jax.indexing import put, put_back, take
@@ -39,7 +38,7 @@ class Entries(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """At most `PIECE` entries of a vertex, one after another, that are summed up at once.
+    """At most `PIECE` entries of a vertex, one after another: summed up at once.
 
     A piece starts with each vertex and at each multiple of `PIECE`. Its number is that
     of its entries // `PIECE` + vertex, so some numbers have no piece.
