@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from crfrnn_jax.indexing import put, put_back, take
@@ -121,11 +122,9 @@ def cut_in_pieces(entries: SortedEntries, capacity: int) -> Pieces:
     numbers = piece_numbers(entry.size, capacity + 1)
     nowhere = jnp.full(numbers + 1, entry.size, jnp.int32)
     first = put(nowhere, jnp.where(begins, piece, numbers + 1), entry)
-    number = jnp.arange(numbers + 1, dtype=jnp.int32)
-    following = take(first, jnp.minimum(number + 1, numbers))
     # Where the next number is no piece's, this one ends before a multiple of `PIECE`.
-    last = jnp.minimum(following, (first // PIECE + 1) * PIECE) - 1
-    return Pieces(first, last)
+    multiple = (first // PIECE + 1) * PIECE
+    return Pieces(first, jnp.minimum(_following(first, entry.size), multiple) - 1)
 
 
 def vertices_of_pieces(first: jax.Array, entries: int, rows: int) -> jax.Array:
@@ -142,7 +141,7 @@ def slots(vertex_ids: jax.Array, pieces: Pieces) -> jax.Array:
     """
     entry, piece = _pieces_of_entries(vertex_ids)
     left = PIECE - (entry - take(pieces.first, piece))
-    is_last = entry == take(pieces.last, piece)
+    is_last = piece != _following(piece, -1)
     return jnp.where(is_last, left, 1).reshape(vertex_ids.shape)
 
 
@@ -152,6 +151,11 @@ def _pieces_of_entries(vertex_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Without gaps they could be numbered by a cumulative sum, which takes a CPU longer
     # than to skip the gaps.
     return entry, entry // PIECE + vertex_ids.reshape(-1)
+
+
+def _following(numbers: jax.Array, end: int) -> jax.Array:
+    """The number after each, and after the last the given one."""
+    return lax.pad(numbers, np.int32(end), [(-1, 1, 0)])
 
 
 def piece_numbers(entries: int, rows: int) -> int:
