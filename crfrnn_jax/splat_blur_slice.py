@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from crfrnn_jax.entries import PIECE, piece_numbers, vertices_of_pieces
@@ -99,6 +100,7 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
         # the loop over 17 to 24 channels is long enough.
         return jnp.where(in_use[:, None], blurred, 0)
 
+    @jax.jit  # traced once for all turns
     def blur_in_turn(turn, vertices):
         axis = num_axes - 1 - turn if reverse else turn
         return _in_memory(lattice, partial(blur_axis, axis), vertices)
@@ -108,7 +110,8 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
     def blur_two_axes(turn, vertices):
         return blur_in_turn(2 * turn + 1, blur_in_turn(2 * turn, vertices))
 
-    vertices = lax.fori_loop(0, num_axes // 2, blur_two_axes, vertices)
+    pairs = np.int32(num_axes // 2)
+    vertices = lax.fori_loop(np.int32(0), pairs, blur_two_axes, vertices)
     if num_axes % 2 == 0:
         return vertices
     # Behind a barrier its number is no constant, and it is compiled as the others are.
