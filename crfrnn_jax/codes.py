@@ -57,24 +57,22 @@ def digits_of(lowest: jax.Array, highest: jax.Array) -> Digits:
       highest: int64 [d + 1], no less than the greatest.
     """
     lowest, highest = lowest - 2, highest + 1
-    extent = highest + 1 - lowest
-    num_coordinates = len(extent)
-    # The digits less significant than each, and than one more that would come next.
-    digit = np.arange(num_coordinates)
-    is_less = (digit > 0) & (digit < np.arange(num_coordinates + 1)[:, None])
-    # Spelt out, a cumulative product would be a chain of kernels.
-    products = num_coordinates * jnp.prod(jnp.where(is_less, extent, 1), axis=1)
-    mixed, num_codes = jnp.where(digit > 0, products[:-1], 0), products[-1]
+    digit = np.arange(len(lowest))
+    # The least digit is the remainder, at the first coordinate's place.
+    extent = jnp.where(digit > 0, highest + 1 - lowest, len(lowest))
+    is_less = np.tri(len(lowest) + 1, len(lowest), -1, dtype=bool)
+    # One of XLA's kernels; of a cumulative product it makes a chain.
+    products = jnp.prod(jnp.where(is_less, extent, 1), axis=1)
     # In doubles, as the product may not fit a word.
-    in_doubles = num_coordinates * jnp.prod(extent[1:].astype(jnp.float64))
-    exact = in_doubles < 2.0**62
-    places = jnp.where(exact, mixed, hash_places(num_coordinates - 1))
+    exact = jnp.prod(extent.astype(jnp.float64)) < 2.0**62
+    mixed, num_codes = jnp.where(digit > 0, products[:-1], 0), products[-1]
+    places = jnp.where(exact, mixed, hash_places(len(lowest) - 1))
     bound = jnp.where(exact, num_codes.astype(jnp.uint64), np.uint64(2**64 - 1))
     return Digits(highest, places, bound)
 
 
 def hash_places(d: int) -> np.ndarray:
-    """The places if codes are hashes: odd random numbers, int64 [d + 1], and a 0."""
+    """The places if codes are hashes: 0, then d odd random numbers, int64 [d + 1]."""
     return np.append(0, np.random.default_rng(d).integers(2**62, size=d) * 2 + 1)
 
 
@@ -90,19 +88,22 @@ def encode(simplex: Simplex, digits: Digits) -> jax.Array:
         # The vertex of remainder k lies k above the base in the coordinates ranked
         # 0..d - k, and d + 1 - k below it, with a quotient one less, in the others.
         least = len(digits.places) - remainder
-        below = {i: simplex.rank[i] >= least for i in coordinates}
-        added = sum_rows(jnp.where(below[i], digits.places[i], 0) for i in coordinates)
+        added = sum_rows(
+            jnp.where(simplex.rank[i] >= least, digits.places[i], 0)
+            for i in coordinates
+        )
         return of_base + added + remainder.astype(jnp.int64)
 
     return lax.map(encode_remainder, np.arange(len(digits.places), dtype=np.int32))
 
 
 def axis_steps(places: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What a step along each axis adds to a code: int64 [d + 1 (axes)], twice.
+    """What a step along each axis adds to a code: two of int64 [d + 1 (axes)].
 
     A step along axis j adds d to coordinate j and takes 1 from the others. It lowers
     the remainder by one and raises quotient j (the first); from remainder 0 it comes to
     remainder d and lowers every quotient but the j-th (the second).
     """
     inside = -places - 1
+    # Spelt out, the sum is part of the kernel that adds it.
     return inside, inside + sum_rows(places) + len(places)

@@ -39,15 +39,15 @@ class Entries(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """At most `PIECE` entries of a vertex, one after another: summed up at once.
+    """Entries of one vertex, at most `PIECE` in a row, that a splat sums up at once.
 
-    A piece starts with each vertex and at each multiple of `PIECE`. Its number is that
-    of its entries // `PIECE` + vertex, so some numbers have no piece.
+    A piece starts with each vertex and at each multiple of `PIECE`. Its number is
+    entry // `PIECE` + vertex, for any of its entries, so some numbers are no piece's.
 
     Attributes:
-      first: int32 [numbers + 1], the entry with which each piece starts, and the number
-        of entries at a number that no piece has, as the last.
-      last: int32 [numbers + 1], the entry with which it ends, or some other.
+      first: int32 [numbers], each piece's first entry; the number of all entries at a
+        number that is no piece's.
+      last: int32 [numbers], its last entry; any entry at a number that is no piece's.
     """
 
     first: jax.Array
@@ -92,7 +92,7 @@ def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntr
         ordinal = before + jnp.cumsum(is_first, dtype=jnp.int32)
         return ordinal[-1], jnp.minimum(ordinal - 1, capacity)
 
-    # By rows, as what is compiled for a row serves the lattices of all kernels.
+    # By rows of [points], whatever d is: XLA compiles that once for all lattices.
     num_vertices, vertex_ids = lax.scan(count, jnp.int32(0), is_first)
     row = jnp.where(is_first, vertex_ids, capacity + 1).reshape(-1)
     entry = jnp.arange(row.size, dtype=jnp.int32)
@@ -102,7 +102,7 @@ def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntr
 
 def unsort(entries: SortedEntries) -> jax.Array:
     """The entries' vertices in the order of the points: int32 [d + 1, points]."""
-    # By rows, as what is compiled for a row serves the lattices of all kernels.
+    # By rows, as in `sort_entries`.
     return lax.map(lambda row: put_back(*row), (entries.vertex_ids, entries.points))
 
 
@@ -120,15 +120,16 @@ def cut_in_pieces(entries: SortedEntries, capacity: int) -> Pieces:
     entry, piece = _pieces_of_entries(entries.vertex_ids)
     begins = entries.is_first.reshape(-1) | (entry % PIECE == 0)
     numbers = piece_numbers(entry.size, capacity + 1)
-    nowhere = jnp.full(numbers + 1, entry.size, jnp.int32)
-    first = put(nowhere, jnp.where(begins, piece, numbers + 1), entry)
+    nowhere = jnp.full(numbers, entry.size, jnp.int32)
+    first = put(nowhere, jnp.where(begins, piece, numbers), entry)
     # Where the next number is no piece's, this one ends before a multiple of `PIECE`.
-    multiple = (first // PIECE + 1) * PIECE
-    return Pieces(first, jnp.minimum(_following(first, entry.size), multiple) - 1)
+    next_multiple = (first // PIECE + 1) * PIECE
+    following = _following(first, entry.size)
+    return Pieces(first, jnp.minimum(following, next_multiple) - 1)
 
 
 def vertices_of_pieces(first: jax.Array, entries: int, rows: int) -> jax.Array:
-    """The vertex of each piece, by the entry it starts with; `rows` where none is."""
+    """The vertex of each piece, by its first entry; `rows` if it is none."""
     number = jnp.arange(len(first), dtype=jnp.int32)
     return jnp.where(first < entries, number - first // PIECE, rows)
 
@@ -154,7 +155,10 @@ def _pieces_of_entries(vertex_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _following(numbers: jax.Array, end: int) -> jax.Array:
-    """The number after each, and after the last the given one."""
+    """The number after each, and after the last the given one.
+
+    A pad, which XLA fuses into what reads it; pieces put together it would store.
+    """
     return lax.pad(numbers, np.int32(end), [(-1, 1, 0)])
 
 

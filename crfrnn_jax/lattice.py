@@ -52,7 +52,7 @@ class Lattice(NamedTuple):
         range whatever the features.
       entries: the same vertices, and weights as a splat takes them, in the order of the
         vertices.
-      pieces: the entries that are summed up at once.
+      pieces: which entries a splat sums up at once.
       neighbours: int32 [d + 1 (axes), 2 (forwards, backwards), rows], for each row the
         vertex one step along the axis, or rows - 1 where none is in use.
       num_vertices: int32 scalar, the number of vertices the points touch. More than the

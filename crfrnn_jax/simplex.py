@@ -176,8 +176,11 @@ def keep_embeddable(features: jax.Array, axis: int = 0) -> tuple[jax.Array, jax.
     2^52, as far as doubles have integers.
 
     Args:
-      features: float, d of them along the axis.
-      axis: which, and it is kept, with one number for a point.
+      features: float [d, points] or [points, d].
+      axis: that of the d features.
+
+    Returns:
+      bool, of size 1 along the axis, and the features in their shape.
     """
     matrix = elevation_matrix(features.shape[axis])
     furthest = 2.0**52 / np.abs(matrix).sum(axis=1).max()

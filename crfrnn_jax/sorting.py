@@ -59,8 +59,7 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
 
     def sort_rows(i, ordered_and_places):
         # The last rows are moved back to end with all: some are sorted again.
-        # A wider index could not be batched, as that is traced outside the context.
-        start = jnp.minimum(i * together, rows - together).astype(jnp.int32)
+        start = jnp.minimum(i * together, rows - together)
         ordered, places = ordered_and_places
         for row in range(together):
             code = lax.dynamic_index_in_dim(codes, start + row, keepdims=False)
@@ -72,6 +71,8 @@ def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Ar
         return ordered, places
 
     nothing = (jnp.zeros_like(codes), jnp.zeros(codes.shape, jnp.int32))
-    # Behind a barrier a single turn stays a loop, whose kernels serve all rows.
+    # Behind a barrier a single turn stays a loop, in which no row's number is known: so
+    # what XLA compiles for one row serves the others. As a wider integer it could not
+    # be batched, which is traced outside the context.
     turns = lax.optimization_barrier(jnp.int32(-(-rows // together)))
-    return lax.fori_loop(jnp.int32(0), turns, sort_rows, nothing)
+    return lax.fori_loop(0, turns, sort_rows, nothing)

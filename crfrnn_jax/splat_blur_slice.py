@@ -10,7 +10,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from crfrnn_jax.entries import PIECE, piece_numbers, vertices_of_pieces
@@ -110,12 +109,11 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
     def blur_two_axes(turn, vertices):
         return blur_in_turn(2 * turn + 1, blur_in_turn(2 * turn, vertices))
 
-    pairs = np.int32(num_axes // 2)
-    vertices = lax.fori_loop(np.int32(0), pairs, blur_two_axes, vertices)
+    vertices = lax.fori_loop(0, num_axes // 2, blur_two_axes, vertices)
     if num_axes % 2 == 0:
         return vertices
     # Behind a barrier its number is no constant, and it is compiled as the others are.
-    return blur_in_turn(lax.optimization_barrier(jnp.int32(num_axes - 1)), vertices)
+    return blur_in_turn(lax.optimization_barrier(num_axes - 1), vertices)
 
 
 def slice_vertices(lattice: Lattice, vertices: jax.Array, channels: int) -> jax.Array:

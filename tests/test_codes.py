@@ -60,7 +60,7 @@ def test_a_vertex_has_one_code_and_a_code_one_vertex(coded):
 def test_a_step_along_an_axis_adds_to_the_code(coded):
     pairs, digits = coded
     code_of = dict(pairs)
-    inside, wrapped = np.asarray(codes.axis_steps(digits.places))
+    inside, wrapped = map(np.asarray, codes.axis_steps(digits.places))
     met = set()
     for vertex, code in pairs:
         d = len(vertex) - 1
