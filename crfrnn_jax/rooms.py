@@ -15,8 +15,8 @@ from jax import lax
 
 # Rooms, as parts of all rows: photographs under wide kernels (80/13) come into the
 # first; those of 0.2 megapixels or more come into the next five under the authors'
-# bilateral kernel. In twice the room a step takes a third longer; each room adds an
-# eighth of a second of compilation. So there is less of a choice for work on few
+# bilateral kernel. In twice the room a step takes a third longer; each room adds a
+# tenth of a second of compilation. So there is less of a choice for work on few
 # channels, which is quick, and for a grid, whose vertices do not depend on an image:
 # under the authors' kernel of positions it comes into the first. Those for few channels
 # are among the others, as what depends on the room alone is then compiled once for
