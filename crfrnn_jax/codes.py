@@ -21,7 +21,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from crfrnn_jax.simplex import Simplex, sum_rows
 
@@ -33,7 +32,7 @@ class Digits(NamedTuple):
       highest: int64 [d + 1], from which each coordinate's quotient is subtracted.
       places: int64 [d + 1], what each digit is multiplied by; 0 for the first
         coordinate's, which has no part in the code.
-      bound: uint64 scalar, which no code is above if its sign is read as a bit.
+      bound: uint64 scalar, which no code is above.
     """
 
     highest: jax.Array
@@ -77,28 +76,25 @@ def hash_places(d: int) -> np.ndarray:
 
 
 def encode(simplex: Simplex, digits: Digits) -> jax.Array:
-    """Codes of every simplex's vertices: int64 [d + 1 (remainders), points]."""
+    """Codes of every simplex's vertices: uint64 [d + 1 (remainders), points]."""
     coordinates = range(1, len(digits.places))
     of_base = sum_rows(
         (digits.highest[i] - simplex.base[i]) * digits.places[i] for i in coordinates
     )
 
-    # A loop, and rows by their numbers, for the reasons that `simplex` gives.
-    def encode_remainder(remainder):
-        # The vertex of remainder k lies k above the base in the coordinates ranked
-        # 0..d - k, and d + 1 - k below it, with a quotient one less, in the others.
-        least = len(digits.places) - remainder
-        added = sum_rows(
-            jnp.where(simplex.rank[i] >= least, digits.places[i], 0)
-            for i in coordinates
-        )
-        return of_base + added + remainder.astype(jnp.int64)
-
-    return lax.map(encode_remainder, np.arange(len(digits.places), dtype=np.int32))
+    # The vertex of remainder k lies k above the base in the coordinates ranked
+    # 0..d - k, and d + 1 - k below it, with a quotient one less, in the others.
+    remainder = np.arange(len(digits.places))[:, None]
+    least = (len(digits.places) - remainder).astype(np.int32)
+    added = sum_rows(
+        jnp.where(simplex.rank[i, None] >= least, digits.places[i], 0)
+        for i in coordinates
+    )
+    return (of_base[None] + added + remainder).astype(jnp.uint64)
 
 
 def axis_steps(places: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What a step along each axis adds to a code: two of int64 [d + 1 (axes)].
+    """What a step along each axis adds to a code: two of uint64 [d + 1 (axes)].
 
     A step along axis j adds d to coordinate j and takes 1 from the others. It lowers
     the remainder by one and raises quotient j (the first); from remainder 0 it comes to
@@ -106,4 +102,5 @@ def axis_steps(places: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     inside = -places - 1
     # Spelt out, the sum is part of the kernel that adds it.
-    return inside, inside + sum_rows(places) + len(places)
+    wrapped = inside + sum_rows(places) + len(places)
+    return inside.astype(jnp.uint64), wrapped.astype(jnp.uint64)

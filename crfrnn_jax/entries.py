@@ -59,11 +59,10 @@ class SortedEntries(NamedTuple):
 
     Attributes:
       points: int32 [d + 1, points], the point of each entry.
-      codes: int64 [d + 1, points], the code of each entry's vertex.
+      codes: uint64 [d + 1, points], the code of each entry's vertex.
       is_first: bool [d + 1, points], whether it is the first entry of its vertex.
       vertex_ids: int32 [d + 1, points], its vertex; those beyond the capacity share the
         last row.
-      first_of_row: int32 [capacity + 1], each vertex's first entry, 0 for none.
       num_vertices: int32 scalar.
     """
 
@@ -71,12 +70,11 @@ class SortedEntries(NamedTuple):
     codes: jax.Array
     is_first: jax.Array
     vertex_ids: jax.Array
-    first_of_row: jax.Array
     num_vertices: jax.Array
 
 
 def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntries:
-    """Sorts the entries of int64 [d + 1, points] codes, and numbers their vertices.
+    """Sorts the entries of uint64 [d + 1, points] codes, and numbers their vertices.
 
     None of the codes is above `bound`, as `Digits` has it.
 
@@ -94,10 +92,7 @@ def sort_entries(code: jax.Array, bound: jax.Array, capacity: int) -> SortedEntr
 
     # By rows of [points], whatever d is: XLA compiles that once for all lattices.
     num_vertices, vertex_ids = lax.scan(count, jnp.int32(0), is_first)
-    row = jnp.where(is_first, vertex_ids, capacity + 1).reshape(-1)
-    entry = jnp.arange(row.size, dtype=jnp.int32)
-    first_of_row = put(jnp.zeros(capacity + 1, jnp.int32), row, entry)
-    return SortedEntries(points, code, is_first, vertex_ids, first_of_row, num_vertices)
+    return SortedEntries(points, code, is_first, vertex_ids, num_vertices)
 
 
 def unsort(entries: SortedEntries) -> jax.Array:

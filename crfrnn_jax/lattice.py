@@ -1,8 +1,7 @@
 """The permutohedral lattice of a set of points, built once and filtered on often."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +25,10 @@ from crfrnn_jax.entries import (
     splat_order,
     unsort,
 )
+from crfrnn_jax.in_memory import in_memory
 from crfrnn_jax.indexing import take, take_each
 from crfrnn_jax.neighbours import find_neighbours, is_free_of_collisions
 from crfrnn_jax.simplex import base_range, embed
-
-# Points that are embedded together, at most: so few that what is made on the way stays
-# in a core's cache. For an accelerator more would do, which was not measured.
-_BLOCK = 8192
 
 
 class Lattice(NamedTuple):
@@ -149,9 +145,9 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
             simplex = embed(features.T)
             return codes.encode(simplex, digits), simplex.weights
 
-        code, weights = _by_blocks(embed_and_encode, features)
+        code, weights = in_memory(embed_and_encode, features)
         entries = sort_entries(code, digits.bound, capacity)
-        neighbours = find_neighbours(entries, digits.places)
+        neighbours = find_neighbours(entries, digits.places, capacity)
         found_right = lax.cond(
             digits.exact,
             lambda *_: jnp.bool_(True),
@@ -176,34 +172,6 @@ def _build(features: jax.Array, capacity: int, is_grid: bool = False) -> Lattice
         entries.num_vertices,
         overflowed,
     )
-
-
-def _cut_in_blocks(features: jax.Array) -> jax.Array:
-    """Features [points, d] as [blocks, points of a block, d].
-
-    The last point is repeated to fill the last block.
-    """
-    points, d = features.shape
-    blocks = -(-points // _BLOCK)
-    size = -(-points // blocks)
-    padding = ((0, blocks * size - points), (0, 0))
-    padded = jnp.pad(features, padding, mode="edge")
-    return padded.reshape(blocks, size, d)
-
-
-def _by_blocks(function: Callable[[jax.Array], Any], features: jax.Array) -> Any:
-    """The function of features [points, d], computed for one block after the other.
-
-    For all points at once its arrays would go through memory, which takes about twice
-    as long. It takes [points of a block, d], and must return a pytree of arrays [rows,
-    points of a block].
-    """
-
-    def join(of_blocks):
-        joined = of_blocks.swapaxes(0, 1).reshape(of_blocks.shape[1], -1)
-        return joined[:, : len(features)]
-
-    return jax.tree.map(join, lax.map(function, _cut_in_blocks(features)))
 
 
 def with_weights(lattice: Lattice, barycentric: jax.Array) -> Lattice:

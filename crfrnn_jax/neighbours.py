@@ -3,77 +3,121 @@
 Everything here must be traced in a 64-bit context (`jax.enable_x64`).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from crfrnn_jax import codes, hashing
+from crfrnn_jax import codes
 from crfrnn_jax.entries import SortedEntries
-from crfrnn_jax.indexing import take
-from crfrnn_jax.simplex import keep_embeddable, widest_error, widest_reach
+from crfrnn_jax.indexing import put, take
+from crfrnn_jax.searching import last_at_most
+from crfrnn_jax.simplex import (
+    keep_embeddable,
+    sum_rows,
+    widest_error,
+    widest_reach,
+)
 
-# Rows that are put into the table, and looked up, together: few enough to stay in a
-# core's cache.
+# Rows that are worked on together: few enough to stay in a core's cache.
 _CHUNK = 8192
 
 
-def find_neighbours(entries: SortedEntries, places: jax.Array) -> jax.Array:
+def find_neighbours(
+    entries: SortedEntries, places: jax.Array, capacity: int
+) -> jax.Array:
     """Forward and backward neighbours of the vertices.
 
     Args:
       entries: the sorted entries.
       places: int64 [d + 1], of the codes' digits.
+      capacity: the most vertices there are numbers for.
 
     Returns:
-      int32 [d + 1, 2, rows], rows - 1 for none. There are capacity + 1 rows.
+      int32 [d + 1, 2, capacity + 1], the number `capacity` for none.
     """
     inside, wrapped = codes.axis_steps(places)  # [axes]
-    num_axes = len(inside)
-    rows = len(entries.first_of_row)
-    none = rows - 1
-    first_with_remainder = entries.vertex_ids[1, 0]
+    num_axes, rows = len(inside), capacity + 1
+    num_used = jnp.minimum(entries.num_vertices, capacity)
+    code_of_row = _codes_of_rows(entries, num_used)
+    # Vertices are numbered by remainder, and of each by code.
+    starts = entries.vertex_ids[:, 0]
+    ends = jnp.append(starts[1:], num_used)
     axis = np.arange(num_axes, dtype=np.int32)[:, None]
-    chunk = min(_CHUNK, rows)
 
-    def of_chunk(i):
-        """Numbers of rows, and which are in use."""
-        # The last rows are moved back to end with all: some come again.
-        start = jnp.minimum(i * chunk, rows - chunk)
-        row = start + jnp.arange(chunk, dtype=jnp.int32)
-        return row, row < entries.num_vertices
-
-    def insert(i, table):
-        return hashing.insert(table, *of_chunk(i))
-
-    def find(i, neighbours):
-        row, in_use = of_chunk(i)
-        has_remainder = (row >= first_with_remainder)[None]
-        steps = jnp.where(has_remainder, inside[:, None], wrapped[:, None])
-        forward, exists = hashing.look_up(table, take(table.codes, row)[None] + steps)
-        forward = jnp.where(exists & in_use[None], forward, none)
+    def find(row, _, neighbours):
+        # A step leads to the remainder before, and from the first to the last.
+        remainder = sum_rows((row >= start).astype(jnp.int32) for start in starts[1:])
+        wraps = remainder == 0
+        before = (jnp.where(wraps, num_axes, remainder) - 1)[None]
+        low, high = take(starts, before), take(ends, before)
+        steps = jnp.where(wraps[None], wrapped[:, None], inside[:, None])
+        wanted = take(code_of_row, row)[None] + steps
+        found = last_at_most(code_of_row, wanted, low, high)
+        exists = (take(code_of_row, found) == wanted) & (found >= low)
+        forward = jnp.where(exists & (row < num_used)[None], found, capacity)
         neighbours = lax.dynamic_update_slice(
             neighbours, forward[:, None], (jnp.int32(0), jnp.int32(0), row[0])
         )
         # A step back is the inverse of a step forward.
-        ahead = jnp.where(forward == none, rows, forward)
+        ahead = jnp.where(forward == capacity, rows, forward)
         return neighbours.at[axis, 1, ahead].set(
             jnp.broadcast_to(row, forward.shape),
             mode="drop",
             wrap_negative_indices=False,
         )
 
-    # As many turns as the vertices in use ask for. Of hashes two may be the same: both
-    # are put in, and what is found wrongly, `is_free_of_collisions` sees.
-    turns = -(-jnp.minimum(entries.num_vertices, rows) // np.int32(chunk))
-    code_of_row = take(entries.codes.reshape(-1), entries.first_of_row)
-    table = hashing.empty_table(code_of_row, entries.num_vertices)
-    table = lax.fori_loop(0, turns, insert, table)
-    # It is `none`, but XLA does not know. Else it would fill this array, the largest of
-    # the lattice, before anything else, and keep a thread from sorting meanwhile.
-    late_none = jnp.maximum(none, -entries.num_vertices)
+    # It is `capacity`, but XLA does not know. Else it would fill this array, the
+    # largest of the lattice, before anything else, and keep a thread from sorting
+    # meanwhile.
+    late_none = jnp.maximum(capacity, -entries.num_vertices)
     nothing = jnp.full((num_axes, 2, rows), late_none)
-    return lax.fori_loop(0, turns, find, nothing)
+    return _by_chunks(find, num_used, capacity, nothing)
+
+
+def _codes_of_rows(entries: SortedEntries, num_used: jax.Array) -> jax.Array:
+    """Each vertex's code, uint64 [entries]: any at numbers that no vertex has.
+
+    In the place of the entries' codes. A vertex's number is at most that of its first
+    entry, so that what is written over was read before.
+    """
+    ids, size = entries.vertex_ids.reshape(-1), entries.codes.size
+
+    def gather_up(row, comes_again, codes):
+        first = last_at_most(ids, row - 1, 0, size) + 1
+        first = jnp.where(comes_again, row, first)
+        return lax.dynamic_update_slice(codes, take(codes, first), (row[0],))
+
+    return _by_chunks(gather_up, num_used, size, entries.codes.reshape(-1))
+
+
+def _by_chunks(
+    function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    num_used: jax.Array,
+    most: int,
+    carried: jax.Array,
+) -> jax.Array:
+    """What a function makes of an array, for one chunk of rows after the other.
+
+    Args:
+      function: takes the rows' numbers, int32 [chunk], which of them came before, bool
+        [chunk], and what it has made so far.
+      num_used: int32 scalar; all rows below it come, and some above may.
+      most: the most that it can be; no row is that or above.
+      carried: what it begins with.
+    """
+    chunk = min(_CHUNK, most)
+
+    def turn(i, carried):
+        # The last rows are moved back to end with all: some come again.
+        start = jnp.minimum(i * chunk, most - chunk)
+        row = start + jnp.arange(chunk, dtype=jnp.int32)
+        return function(row, row < i * chunk, carried)
+
+    turns = -(-num_used // np.int32(chunk))
+    return lax.fori_loop(0, turns, turn, carried)
 
 
 def is_free_of_collisions(
@@ -96,7 +140,9 @@ def is_free_of_collisions(
     reach, error = widest_reach(d), widest_error(d)
     _, kept = keep_embeddable(lax.stop_gradient(features), axis=1)
     rows = neighbours.shape[2]
-    point_of_row = take(entries.points.reshape(-1), entries.first_of_row)
+    row = jnp.where(entries.is_first, entries.vertex_ids, rows).reshape(-1)
+    nothing = jnp.zeros(rows, jnp.int32)
+    point_of_row = put(nothing, row, entries.points.reshape(-1))
 
     # Entries of a remainder, and neighbours along an axis; there are as many of each.
     def count_far(so_far, of_turn):

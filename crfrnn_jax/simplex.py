@@ -13,12 +13,10 @@ Using the Permutohedral Lattice", Eurographics 2010:
 - rank: the place of each coordinate when `elevated - (d + 1) base` is sorted, greatest
   first. Base and ranks name the simplex.
 
-Everything is computed with the points as the last axis, and one coordinate or remainder
-at a time in a loop: rows of d + 1 numbers are too short for the vector units of any
-backend, and XLA's CPU backend fuses what is not in a loop into all that reads it, to be
-computed there again and again. Sums and comparisons over the coordinates are spelt out
-and index the rows of arrays that are in memory, never those of an expression, which
-XLA does not vectorise: the embedding is three times faster for it.
+Everything is computed with the points as the last axis: rows of d + 1 numbers are too
+short for the vector units of any backend. Sums and comparisons over the coordinates are
+spelt out, and what they take most from is in memory first, as XLA's CPU backend would
+compute it anew for each row that reads it.
 """
 
 import functools
@@ -30,6 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from crfrnn_jax.in_memory import in_memory
 
 
 class Simplex(NamedTuple):
@@ -83,41 +83,39 @@ def embed(features: jax.Array) -> Simplex:
 
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
-    def round_coordinate(row):
-        """The nearest multiple of d + 1, divided by that, and the way from there."""
-        elevated = sum_rows(row[j] * kept[j] for j in range(d))
+    def round_coordinates(kept):
+        """The nearest multiples of d + 1, divided by that, and the way from there."""
+        matrix = jnp.asarray(elevation_matrix(d))[:, :, None]
+        elevated = sum_rows(matrix[:, j] * kept[j, None] for j in range(d))
         quotient = elevated / (d + 1)
         above, below = jnp.ceil(quotient), jnp.floor(quotient)
         # Ties downwards, as in Krähenbühl and Koltun's code.
         nearest = jnp.where(above - quotient < quotient - below, above, below)
         return nearest, elevated - nearest * (d + 1)
 
-    nearest, offset = lax.map(round_coordinate, jnp.asarray(elevation_matrix(d)))
-
     # The rounded point may have left the hyperplane by a multiple of d + 1. The
     # coordinates that were rounded furthest are moved back: those whose rank leaves
     # 0..d when the excess is added.
-    excess = sum_rows(nearest).astype(jnp.int32)
+    def rank_coordinates(nearest, offset):
+        i = np.arange(d + 1, dtype=np.int32)[:, None]
+        # The first of equals leads.
+        before = (
+            jnp.where(j < i, offset[j, None] >= offset, offset[j, None] > offset)
+            for j in range(d + 1)
+        )
+        excess = sum_rows(nearest).astype(jnp.int32)
+        return excess[None] + sum_rows(leads.astype(jnp.int32) for leads in before)
+
+    nearest, offset = in_memory(round_coordinates, kept)
+    rank = in_memory(rank_coordinates, nearest, offset)
+    wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
+    away = (d + 1) * wrap
+    base, rank = nearest.astype(jnp.int64) + wrap.astype(jnp.int64), rank + away
 
     # Only what decides about bases and ranks needs double precision.
     dtype = np.promote_types(features.dtype, np.float32)
-
-    def rank_coordinate(coordinate):
-        i, nearest, own = coordinate
-        # The first of equals leads.
-        before = (
-            jnp.where(j < i, offset[j] >= own, offset[j] > own) for j in range(d + 1)
-        )
-        rank = excess + sum_rows(leads.astype(jnp.int32) for leads in before)
-        wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
-        base = nearest.astype(jnp.int64) + wrap.astype(jnp.int64)
-        away = (d + 1) * wrap
-        scaled = (own - away.astype(jnp.float64)) * (1 / (d + 1))
-        return base, rank + away, scaled.astype(dtype)
-
-    index = np.arange(d + 1, dtype=np.int32)
-    base, rank, scaled = lax.map(rank_coordinate, (index, nearest, offset))
-    weights = _cyclic_differences(scaled, rank)
+    scaled = (offset - away.astype(jnp.float64)) * (1 / (d + 1))
+    weights = _cyclic_differences(scaled.astype(dtype), rank)
     weights = jnp.where(embeddable, weights + np.eye(d + 1, 1, dtype=dtype), jnp.nan)
     return Simplex(base, rank, weights.astype(features.dtype))
 
@@ -213,17 +211,14 @@ def _cyclic_differences(scaled: jax.Array, rank: jax.Array) -> jax.Array:
     (y_k - y_(k-1)) / (d + 1), cyclically, plus one for remainder 0.
     """
     size = len(scaled)
-
+    wanted = np.arange(size, dtype=np.int32)[::-1, None]
+    before = (wanted + 1) % size
     # Of each sum all but two terms are 0.
-    def difference(wanted):
-        before = jnp.where(wanted == size - 1, 0, wanted + 1)
-        return sum_rows(
-            jnp.where(rank[i] == wanted, scaled[i], 0)
-            - jnp.where(rank[i] == before, scaled[i], 0)
-            for i in range(size)
-        )
-
-    return lax.map(difference, np.arange(size, dtype=np.int32)[::-1])
+    return sum_rows(
+        jnp.where(rank[i, None] == wanted, scaled[i, None], 0)
+        - jnp.where(rank[i, None] == before, scaled[i, None], 0)
+        for i in range(size)
+    )
 
 
 def sum_rows(rows: Iterable[jax.Array]) -> jax.Array:

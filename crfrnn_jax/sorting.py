@@ -16,7 +16,7 @@ _ROWS = 2
 
 
 def sort_with_places(codes: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sorts each row of codes, stably, as if they had no sign.
+    """Sorts each row of codes, stably.
 
     One word sorts five times faster on a CPU than a code with its place beside it. So
     both go into one word; of codes that are too long for that first the low bits, then
@@ -25,28 +25,24 @@ def sort_with_places(codes: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax
     Must be traced in a 64-bit context (`jax.enable_x64`).
 
     Args:
-      codes: int64 [rows, entries], at most 2^31 in a row.
+      codes: uint64 [rows, entries], at most 2^31 in a row.
       bound: uint64 scalar, which none of them is above; the time depends on it.
 
     Returns:
-      The sorted codes, int64 [rows, entries], and the places they had before, int32.
+      The sorted codes, uint64 [rows, entries], and the places they had before, int32.
     """
-    unsigned = codes.astype(jnp.uint64)
     place_bits = max(codes.shape[1] - 1, 1).bit_length()
     low_bits = 64 - place_bits
 
     def by_high_bits(_, places):
-        high = take_each(unsigned >> low_bits, places)
+        high = take_each(codes >> low_bits, places)
         _, order = _sort_low_bits(high, place_bits)
         places = take_each(places, order)
-        return take_each(unsigned, places), places
+        return take_each(codes, places), places
 
-    by_low_bits = _sort_low_bits(unsigned, place_bits)
+    by_low_bits = _sort_low_bits(codes, place_bits)
     is_long = bound >> low_bits > 0
-    ordered, places = lax.cond(
-        is_long, by_high_bits, lambda *short: short, *by_low_bits
-    )
-    return ordered.astype(jnp.int64), places
+    return lax.cond(is_long, by_high_bits, lambda *short: short, *by_low_bits)
 
 
 def _sort_low_bits(codes: jax.Array, place_bits: int) -> tuple[jax.Array, jax.Array]:

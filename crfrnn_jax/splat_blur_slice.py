@@ -5,7 +5,6 @@ of them. Vertices have `padded_channels`, of which those beyond the values' own 
 or NaN once something infinite was mixed, and leave no trace in the others.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from crfrnn_jax.entries import PIECE, piece_numbers, vertices_of_pieces
+from crfrnn_jax.in_memory import in_memory
 from crfrnn_jax.indexing import add, take
 from crfrnn_jax.lattice import Lattice
 from crfrnn_jax.simplex import sum_rows
@@ -102,7 +102,7 @@ def blur(lattice: Lattice, vertices: jax.Array, *, reverse: bool = False) -> jax
     @jax.jit  # traced once for all turns
     def blur_in_turn(turn, vertices):
         axis = num_axes - 1 - turn if reverse else turn
-        return _in_memory(lattice, partial(blur_axis, axis), vertices)
+        return in_memory(partial(blur_axis, axis), vertices)
 
     # Two axes a turn, so that the second is written where the first was read: XLA
     # copies what a loop carries from one buffer to another.
@@ -141,24 +141,3 @@ def _take_if_any(lattice: Lattice, vertices: jax.Array, ids: jax.Array) -> jax.A
     """The rows with the given numbers, 0 for a number that no vertex has."""
     rows = take(vertices, jnp.minimum(ids, len(vertices) - 1))
     return jnp.where((ids < lattice.num_vertices)[:, None], rows, 0)
-
-
-def _in_memory(
-    lattice: Lattice, function: Callable[[jax.Array], jax.Array], argument: jax.Array
-) -> jax.Array:
-    """function(argument), of the argument's shape, computed once and before it is read.
-
-    XLA's CPU backend would fuse it into what reads it, and compute it anew for each
-    index that is read. It does not fuse through a condition; this one always holds, but
-    XLA does not know. Under `vmap` over lattices it becomes a selection, and keeps
-    nothing apart.
-    """
-    function = jax.jit(function)  # traced once for both platforms
-
-    def in_memory(argument):
-        # Behind a barrier, as the number may be a constant.
-        some = lax.optimization_barrier(lattice.num_vertices) > 0
-        # Were it the argument that the other branch returns, XLA would copy the result.
-        return lax.cond(some, function, jnp.zeros_like, argument)
-
-    return lax.platform_dependent(argument, cpu=in_memory, default=function)

@@ -25,7 +25,6 @@ _STRICT = {
     "test_features",
     "test_filtering",
     "test_filtering_gradients",
-    "test_hashing",
     "test_inference",
     "test_kernels",
     "test_lattice",

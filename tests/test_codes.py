@@ -68,7 +68,7 @@ def test_a_step_along_an_axis_adds_to_the_code(coded):
         for axis in range(d + 1):
             neighbour = step(vertex, axis, 1)
             with np.errstate(over="ignore"):  # a hash wraps around
-                stepped = np.int64(code) + (inside if has_remainder else wrapped)[axis]
+                stepped = np.uint64(code) + (inside if has_remainder else wrapped)[axis]
             if neighbour in code_of:
                 assert stepped == code_of[neighbour]
                 met.add((has_remainder, axis))

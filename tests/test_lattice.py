@@ -117,32 +117,6 @@ def _build_anew(features):
     return jax.jit(lambda features: build(features, capacity))(features)
 
 
-@pytest.mark.parametrize("d", [2, 5])
-def test_points_may_be_embedded_block_by_block(monkeypatch, d):
-    """In four blocks of 50 points, of which the last repeats some."""
-    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    features = features_of("spread", d, points=197)
-    assert_same_lattice(_build_anew(features), DictLattice(features))
-
-
-def test_blocks_derive_and_batch_as_a_whole_does(monkeypatch):
-    features = jnp.stack([features_of("spread", 3, points=197), np.zeros((197, 3))])
-    tangents = jnp.asarray(np.random.default_rng(3).normal(size=features.shape))
-
-    def weights_of(features):
-        return jax.vmap(lambda f: _build_anew(f).barycentric)(features)
-
-    def derivatives():
-        weights, tangent = jax.jvp(weights_of, (features,), (tangents,))
-        _, transpose = jax.vjp(weights_of, features)
-        return weights, tangent, *transpose(tangent)
-
-    whole = derivatives()
-    monkeypatch.setattr(lattice_module, "_BLOCK", 64)
-    for ours, theirs in zip(derivatives(), whole, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
 def test_one_point_makes_a_simplex():
     features = features_of("spread", 3, points=1)
     lattice = build_lattice(features)
