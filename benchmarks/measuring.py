@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+
+_Name = TypeVar("_Name")
 
 
 def time_once(function: Callable[[], Any]) -> float:
@@ -21,8 +23,8 @@ def time_once(function: Callable[[], Any]) -> float:
 
 
 def interleaved_medians(
-    timers: Mapping[str, Callable[[], float]], repeats: int
-) -> dict[str, float]:
+    timers: Mapping[_Name, Callable[[], float]], repeats: int
+) -> dict[_Name, float]:
     """Medians of timers that are run in turns, so that all meet the same disturbance.
 
     Args:

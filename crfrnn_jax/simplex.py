@@ -79,14 +79,13 @@ def embed(features: jax.Array) -> Simplex:
     """
     d = features.shape[0]
     embeddable, kept = keep_embeddable(features)
-    kept = kept.astype(jnp.float64)
 
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
     def round_coordinates(kept):
         """The nearest multiples of d + 1, divided by that, and the way from there."""
         matrix = jnp.asarray(elevation_matrix(d))[:, :, None]
-        elevated = sum_rows(matrix[:, j] * kept[j, None] for j in range(d))
+        elevated = sum_rows(matrix[:, j] * kept[j, None].astype(jnp.float64) for j in range(d))
         quotient = elevated / (d + 1)
         above, below = jnp.ceil(quotient), jnp.floor(quotient)
         # Ties downwards, as in Krähenbühl and Koltun's code.
