@@ -82,15 +82,22 @@ def embed(features: jax.Array) -> Simplex:
 
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
-    def round_coordinates(kept):
-        """The nearest multiples of d + 1, divided by that, and the way from there."""
+    def elevate(kept):
         matrix = jnp.asarray(elevation_matrix(d))[:, :, None]
-        elevated = sum_rows(matrix[:, j] * kept[j, None].astype(jnp.float64) for j in range(d))
-        quotient = elevated / (d + 1)
+        rows = [kept[j, None].astype(jnp.float64) for j in range(d)]
+        return sum_rows(matrix[:, j] * row for j, row in enumerate(rows))
+
+    def round_coordinates(kept):
+        """The nearest multiples of d + 1, divided by that."""
+        quotient = elevate(kept) / (d + 1)
         above, below = jnp.ceil(quotient), jnp.floor(quotient)
         # Ties downwards, as in Krähenbühl and Koltun's code.
-        nearest = jnp.where(above - quotient < quotient - below, above, below)
-        return nearest, elevated - nearest * (d + 1)
+        return jnp.where(above - quotient < quotient - below, above, below)
+
+    # Elevated again, which takes less than to store what was: fresh memory is dear.
+    def come_from_nearest(kept, nearest):
+        """The way from the nearest multiples to the elevated point."""
+        return elevate(kept) - nearest * (d + 1)
 
     # The rounded point may have left the hyperplane by a multiple of d + 1. The
     # coordinates that were rounded furthest are moved back: those whose rank leaves
@@ -105,7 +112,8 @@ def embed(features: jax.Array) -> Simplex:
         excess = sum_rows(nearest).astype(jnp.int32)
         return excess[None] + sum_rows(leads.astype(jnp.int32) for leads in before)
 
-    nearest, offset = in_memory(round_coordinates, kept)
+    nearest = in_memory(round_coordinates, kept)
+    offset = in_memory(come_from_nearest, kept, nearest)
     rank = in_memory(rank_coordinates, nearest, offset)
     wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
     away = (d + 1) * wrap
