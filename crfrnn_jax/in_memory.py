@@ -11,9 +11,9 @@ from jax import lax
 def in_memory(function: Callable[..., Any], *arguments: Any) -> Any:
     """function(*arguments), arrays that are in memory before anything reads them.
 
-    XLA's CPU backend would fuse them into what reads them, and compute them anew for
-    each index that is read. It does not fuse through a condition; this one always
-    holds, but XLA does not know.
+    XLA would fuse them into what reads them, and compute them anew for each index that
+    is read. So its CPU backend does even behind a barrier, but not through a condition;
+    this one always holds, but XLA does not know.
 
     Args:
       function: returns a pytree of arrays.
@@ -30,4 +30,7 @@ def in_memory(function: Callable[..., Any], *arguments: Any) -> Any:
         always = lax.optimization_barrier(jnp.bool_(True))
         return lax.cond(always, function, never, *arguments)
 
-    return lax.platform_dependent(*arguments, cpu=on_cpu, default=function)
+    def on_others(*arguments):
+        return lax.optimization_barrier(function(*arguments))
+
+    return lax.platform_dependent(*arguments, cpu=on_cpu, default=on_others)

@@ -112,7 +112,7 @@ def build_lattice(
     sizes = check_shape("features", features, "points d")
     check_floating("features", features)
     most = sizes["points"] * (sizes["d"] + 1)
-    if most >= 2**30:
+    if most >= 2**30:  # twice as many must have numbers of 32 bits
         raise InputError(
             "features: points * (d + 1) must stay below 2**30, got shape "
             f"[{sizes['points']}, {sizes['d']}]"

@@ -56,7 +56,7 @@ def find_neighbours(
         steps = jnp.where(wraps[None], wrapped[:, None], inside[:, None])
         wanted = take(code_of_row, row)[None] + steps
         found = last_at_most(code_of_row, wanted, low, high)
-        exists = (take(code_of_row, found) == wanted) & (found >= low)
+        exists = (take(code_of_row, jnp.maximum(found, 0)) == wanted) & (found >= low)
         forward = jnp.where(exists & (row < num_used)[None], found, capacity)
         neighbours = lax.dynamic_update_slice(
             neighbours, forward[:, None], (jnp.int32(0), jnp.int32(0), row[0])
@@ -80,8 +80,9 @@ def find_neighbours(
 def _codes_of_rows(entries: SortedEntries, num_used: jax.Array) -> jax.Array:
     """Each vertex's code, uint64 [entries]: any at numbers that no vertex has.
 
-    In the place of the entries' codes. A vertex's number is at most that of its first
-    entry, so that what is written over was read before.
+    In the place of the entries' codes: a vertex's number is at most that of its first
+    entry, so that what is written over was read before. A scatter of all entries would
+    be simpler; it runs on one thread, and its arrays are larger than what is found.
     """
     ids, size = entries.vertex_ids.reshape(-1), entries.codes.size
 

@@ -28,8 +28,8 @@ def last_at_most(
     Returns:
       int32 in the shape of `wanted`; low - 1 if all the part holds more.
     """
-    longest = jnp.max(jnp.asarray(high, jnp.int32) - jnp.asarray(low, jnp.int32))
-    turns = 32 - lax.clz(longest)
+    low, high = jnp.asarray(low, jnp.int32), jnp.asarray(high, jnp.int32)
+    turns = 32 - lax.clz(jnp.max(high - low))
 
     def halve(turn, place):
         further = place + (jnp.int32(1) << (turns - 1 - turn))
@@ -37,5 +37,4 @@ def last_at_most(
         found = take(array, jnp.minimum(further, len(array) - 1))
         return jnp.where((further < high) & (found <= wanted), further, place)
 
-    before = jnp.broadcast_to(jnp.asarray(low, jnp.int32) - 1, wanted.shape)
-    return lax.fori_loop(0, turns, halve, before)
+    return lax.fori_loop(0, turns, halve, jnp.broadcast_to(low - 1, wanted.shape))

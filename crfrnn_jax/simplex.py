@@ -83,9 +83,10 @@ def embed(features: jax.Array) -> Simplex:
     # Not a matrix product, whose batching rule, run outside this 64-bit context, would
     # truncate it to single precision.
     def elevate(kept):
-        matrix = jnp.asarray(elevation_matrix(d))[:, :, None]
-        rows = [kept[j, None].astype(jnp.float64) for j in range(d)]
-        return sum_rows(matrix[:, j] * row for j, row in enumerate(rows))
+        matrix = jnp.asarray(elevation_matrix(d))
+        return sum_rows(
+            matrix[:, j, None] * kept[j, None].astype(jnp.float64) for j in range(d)
+        )
 
     def round_coordinates(kept):
         """The nearest multiples of d + 1, divided by that."""
@@ -95,8 +96,7 @@ def embed(features: jax.Array) -> Simplex:
         return jnp.where(above - quotient < quotient - below, above, below)
 
     # Elevated again, which takes less than to store what was: fresh memory is dear.
-    def come_from_nearest(kept, nearest):
-        """The way from the nearest multiples to the elevated point."""
+    def offsets_from(nearest, kept):
         return elevate(kept) - nearest * (d + 1)
 
     # The rounded point may have left the hyperplane by a multiple of d + 1. The
@@ -112,8 +112,10 @@ def embed(features: jax.Array) -> Simplex:
         excess = sum_rows(nearest).astype(jnp.int32)
         return excess[None] + sum_rows(leads.astype(jnp.int32) for leads in before)
 
+    # In memory not only for speed: computed anew, offsets might be rounded otherwise,
+    # and ranks by which each coordinate leads the other would be no permutation.
     nearest = in_memory(round_coordinates, kept)
-    offset = in_memory(come_from_nearest, kept, nearest)
+    offset = in_memory(offsets_from, nearest, kept)
     rank = in_memory(rank_coordinates, nearest, offset)
     wrap = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)
     away = (d + 1) * wrap

@@ -25,6 +25,7 @@ _STRICT = {
     "test_features",
     "test_filtering",
     "test_filtering_gradients",
+    "test_in_memory",
     "test_inference",
     "test_kernels",
     "test_lattice",
@@ -33,6 +34,7 @@ _STRICT = {
     "test_masks",
     "test_mixing",
     "test_rooms",
+    "test_searching",
     "test_simplex",
     "test_sorting",
 }

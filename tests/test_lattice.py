@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from oracles import DictLattice
 
-from crfrnn_jax import build_lattice, codes, filter_lattice, position_features
+from crfrnn_jax import (
+    build_lattice,
+    codes,
+    filter_lattice,
+    neighbours,
+    position_features,
+)
 from crfrnn_jax import lattice as lattice_module
 from crfrnn_jax.entries import PIECE
 from crfrnn_jax.simplex import elevation_matrix
@@ -110,11 +116,44 @@ def test_entries_are_the_points_by_vertex_and_pieces_cut_them(kind, d):
     np.testing.assert_array_equal(weights.ravel(), barycentric.ravel() / slots)
 
 
-def _build_anew(features):
+def _build_anew(features, capacity=None):
     """Builds a lattice not with what was compiled, whose constants are its own."""
-    capacity = features.size + len(features)
+    capacity = capacity or features.size + len(features)
     build = lattice_module._build.__wrapped__
     return jax.jit(lambda features: build(features, capacity))(features)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("kind", ["spread", "far apart but for two"])
+def test_vertices_may_be_worked_on_chunk_by_chunk(monkeypatch, kind, chunk):
+    """Of the last chunk some may come again; with two alike, what they read moved."""
+    monkeypatch.setattr(neighbours, "_CHUNK", chunk)
+    features = features_of("spread", 2, points=47)
+    if kind != "spread":
+        features *= 600
+        features[1] = features[0]
+    oracle = DictLattice(features)
+    assert_same_lattice(_build_anew(features), oracle)
+    assert_same_lattice(_build_anew(features, len(oracle.number)), oracle)
+
+
+def test_derivatives_of_the_weights_batch_as_a_loop():
+    features = np.stack([features_of("spread", 3), features_of("clustered", 3)])
+    directions = np.random.default_rng(3).normal(size=features.shape)
+
+    def derive(features, direction):
+        def weights_of(features):
+            return build_lattice(features).barycentric
+
+        weights, tangent = jax.jvp(weights_of, (features,), (direction,))
+        _, transpose = jax.vjp(weights_of, features)
+        return weights, tangent, *transpose(tangent)
+
+    arguments = features, directions.astype(np.float32)
+    together = jax.vmap(derive)(*arguments)
+    for i, alone in enumerate(map(derive, *arguments)):
+        for ours, theirs in zip(together, alone, strict=True):
+            np.testing.assert_allclose(ours[i], theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_one_point_makes_a_simplex():
@@ -311,7 +350,7 @@ def test_bad_features_raise(features, message):
         build_lattice(features)
 
 
-def test_more_entries_than_the_hash_table_counts_raise():
+def test_more_entries_than_can_be_numbered_raise():
     features = jax.ShapeDtypeStruct((2**28, 3), jnp.float32)
     with pytest.raises(ValueError, match=r"features: .*2\*\*30, got shape \[268435456"):
         jax.eval_shape(build_lattice, features)

@@ -70,6 +70,27 @@ def test_ranks_permute_the_coordinates(d):
     )
 
 
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_ranks_permute_coordinates_that_are_equal(d):
+    """Of features on the axes, and of more points than a vector has lanes."""
+    rng = np.random.default_rng(d)
+    features = (
+        np.round(rng.normal(size=(d, 101))) * np.eye(d)[:, rng.integers(d, size=101)]
+    )
+    rank = np.sort(embed64(features.astype(np.float32)).rank, axis=0)
+    np.testing.assert_array_equal(rank, np.arange(d + 1)[:, None] + 0 * rank)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_its_steps_are_kept_apart_on_a_cpu(batched):
+    """Nearest multiples, the way from there, and ranks."""
+    function = jax.vmap(embed) if batched else embed
+    features = np.zeros((4, 3, 50), np.float32) if batched else features_of(3)
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        compiled = jax.jit(function).lower(features).compile()
+    assert compiled.as_text().count(" conditional(") == 3
+
+
 def test_the_origin_is_a_vertex_and_the_first_of_equals_leads():
     simplex = embed64(np.zeros((3, 1)))
     np.testing.assert_array_equal(simplex.base[:, 0], 0)
