@@ -79,7 +79,7 @@ def parse_options(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--image", help="a photograph, instead of a made-up scene")
     parser.add_argument("--peer", help="the Python that has pydensecrf2")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", help="where to write the figures as JSON")
     return parser.parse_args()
 
