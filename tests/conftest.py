@@ -25,6 +25,7 @@ _STRICT = {
     "test_features",
     "test_filtering",
     "test_filtering_gradients",
+    "test_hashed_codes",
     "test_in_memory",
     "test_inference",
     "test_kernels",
