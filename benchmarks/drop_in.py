@@ -19,28 +19,31 @@ RATIOS = ("stand-in / peer", "refine / peer")
 
 
 def main() -> None:
-    """Times the stand-in, `refine` and the peer in turns."""
+    """Times all rows in turns: the stand-in, `refine` and the peer."""
     options = parse_options("The stand-in beside pydensecrf.")
     images, logits = make_inputs(options.image)
     # As the peer has it, which makes it before its time as well.
     energy = np.ascontiguousarray(-logits.reshape(-1, logits.shape[-1]).T)
-    rows = []
+    works = [work for work in WORKS if not work.backward]
     with peer_timer(options.peer, images, logits) as peer:
-        for work in WORKS:
-            if work.backward:
-                continue
+        timers = {}
+        for work in works:
             image = images[work.image]
-            timers = {
-                "stand-in": partial(time_once, partial(stand_in, work, image, energy)),
-                "refine": partial(time_once, partial(refined, work, image, logits)),
-            }
+            stood_in = partial(stand_in, work, image, energy)
+            timers[work, "stand-in"] = partial(time_once, stood_in)
+            in_one_call = partial(refined, work, image, logits)
+            timers[work, "refine"] = partial(time_once, in_one_call)
             if peer:
-                timers["peer"] = partial(peer, work)
-            medians = interleaved_medians(timers, options.repeats)
-            rows.append((work.name, *(1e3 * seconds for seconds in medians.values())))
-            if peer:
-                ours = medians["stand-in"], medians["refine"]
-                rows[-1] += tuple(seconds / medians["peer"] for seconds in ours)
+                timers[work, "peer"] = partial(peer, work)
+        medians = interleaved_medians(timers, options.repeats)
+    rows = []
+    for work in works:
+        ours = [medians[work, "stand-in"], medians[work, "refine"]]
+        row = [work.name, *(1e3 * seconds for seconds in ours)]
+        if options.peer:
+            theirs = medians[work, "peer"]
+            row += [1e3 * theirs, *(seconds / theirs for seconds in ours)]
+        rows.append(row)
     header = HEADER + RATIOS if options.peer else HEADER[:-1]
     report("drop_in", header, rows, options.out)
 
